@@ -1,0 +1,181 @@
+"""Measures this engine and the peer libraries side by side: `make bench-engine`, `python benchmarks/engine.py`.
+
+For each number of threads it runs benchmarks/ours.py and then each peer that benchmarks/peers/setup.py could install,
+all as subprocesses that print JSON, and writes into benchmarks/results/: engine.json (the records), engine.md (the
+tables for the documentation), engine.png and engine.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import plotting
+from peers import tables
+from peers.common import Record
+from rich.console import Console
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+STATUS = HERE.parent / ".venv-peers" / "status.json"
+LONGEST_SECONDS = 1800
+QUIET_LOAD = 0.3
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A peer's module under peers/ and whether it can use more than one thread."""
+
+    name: str
+    parallel: bool
+
+
+PEERS = (Peer("seal", parallel=False), Peer("lattigo", parallel=False), Peer("openfhe", parallel=True))
+
+
+class MeasurementError(Exception):
+    """A benchmark subprocess did not deliver records; the message is its last line or the reason."""
+
+
+def parse_records(text: str) -> list[Record]:
+    """Records of a JSON array; raises MeasurementError where it is not one of records."""
+    try:
+        return [Record(**fields) for fields in json.loads(text)]
+    except (ValueError, TypeError) as error:
+        raise MeasurementError(f"no JSON array of records on stdout ({error})") from error
+
+
+def measure_in_subprocess(command: Sequence[str], threads: int, console: Console) -> list[Record]:
+    """Runs a benchmark with the thread count in its environment and returns its records; its stderr becomes notes."""
+    count = str(threads)
+    environment = os.environ | {"OMP_NUM_THREADS": count, "GOMAXPROCS": count, "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        done = subprocess.run(
+            list(command),
+            cwd=HERE,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LONGEST_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MeasurementError(str(error)) from error
+    remarks = [line for line in done.stderr.splitlines() if line.strip()]
+    if done.returncode != 0:
+        raise MeasurementError(remarks[-1] if remarks else f"exit status {done.returncode}")
+    for line in remarks:
+        console.print(f"  {line}", style="dim", markup=False, highlight=False)
+    return parse_records(done.stdout)
+
+
+def measure_ours(threads: int, console: Console, kernel: str | None = None) -> list[Record]:
+    """Records of this engine, from benchmarks/ours.py, on the kernel named or the machine's best one."""
+    script = HERE / "ours.py"
+    if not script.is_file():
+        raise MeasurementError("benchmarks/ours.py is missing")
+    command = [sys.executable, str(script), "--threads", str(threads)]
+    return measure_in_subprocess(command + (["--kernel", kernel] if kernel else []), threads, console)
+
+
+def measure_peer(peer: Peer, python: str, threads: int, console: Console) -> list[Record]:
+    """Records of one peer, from its own environment's Python."""
+    return measure_in_subprocess([python, "-m", f"peers.{peer.name}", "--threads", str(threads)], threads, console)
+
+
+def installed_peers() -> dict[str, dict[str, Any]]:
+    """What peers/setup.py wrote down, by peer; empty before its first run."""
+    if not STATUS.is_file():
+        return {}
+    status: dict[str, dict[str, Any]] = json.loads(STATUS.read_text())
+    return status
+
+
+def measure_all(
+    threads: Sequence[int], kernels: Sequence[str | None], console: Console
+) -> tuple[list[Record], list[str]]:
+    """All records, and one remark for each thing that could not be measured."""
+    records: list[Record] = []
+    remarks: list[str] = []
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > QUIET_LOAD:
+        remarks.append(f"other programs were computing at the start (load average {load:.1f}): times may be too long")
+    status = installed_peers()
+    for peer in PEERS:
+        if status.get(peer.name, {}).get("python") is None:
+            reason = status.get(peer.name, {}).get("message", "not set up; run `make bench-peers`")
+            remarks.append(f"{peer.name}: not measured: {reason}")
+    for count in threads:
+        for kernel in kernels:
+            console.print(f"cipherlens{f' ({kernel})' if kernel else ''}, threads: {count}")
+            try:
+                records += measure_ours(count, console, kernel)
+            except MeasurementError as failure:
+                remarks.append(f"cipherlens{f' ({kernel})' if kernel else ''}, threads {count}: {failure}")
+        for peer in PEERS:
+            python = status.get(peer.name, {}).get("python")
+            if python is None or (count > 1 and not peer.parallel):
+                continue
+            console.print(f"{peer.name}, threads: {count}")
+            try:
+                records += measure_peer(peer, python, count, console)
+            except MeasurementError as failure:
+                remarks.append(f"{peer.name}, threads {count}: {failure}")
+    return records, remarks
+
+
+def machine() -> str:
+    """Processor, cores this process may use, and the day, in one line."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        facts = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
+        facts = {key.strip(): value.strip() for key, value in facts.items()}
+        if "model name" in facts:
+            name = f"{facts['model name']} (family {facts.get('cpu family', '?')})"
+            flags = facts.get("flags", "").split()
+            name += ", AVX-512" if "avx512f" in flags else ", AVX2" if "avx2" in flags else ""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores, {datetime.now(UTC):%Y-%m-%d}"
+
+
+def write(records: Sequence[Record], remarks: Sequence[str], where: str, folder: Path) -> list[Path]:
+    """Writes engine.json, engine.md and the plot; returns what was written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "engine.json", folder / "engine.md"]
+    lines = ",\n".join(json.dumps(asdict(record)) for record in records)
+    paths[0].write_text(f"[\n{lines}\n]\n")
+    paths[1].write_text(tables.markdown(records, remarks, where))
+    return paths + plotting.draw(records, folder, where)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Measures the engine beside the peer libraries.")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts (default: 1 2)")
+    parser.add_argument("--kernel", action="append", help="a kernel of ours, may be repeated (default: the best one)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
+    parser.add_argument("--remark", default="", help="words added to the line that names machine and day")
+    chosen = parser.parse_args()
+    console = Console()
+    records, remarks = measure_all(chosen.threads, chosen.kernel or [None], console)
+    if not records:
+        console.print("\n".join([*remarks, "Nothing was measured; engine.json is left as it was."]), markup=False)
+        sys.exit(1)
+    where = "; ".join(part for part in (machine(), chosen.remark) if part)
+    paths = write(records, remarks, where, chosen.results)
+    tables.show(records, remarks, where, console)
+    for path in paths:
+        console.print(f"wrote {path}", markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

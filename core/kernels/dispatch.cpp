@@ -1,0 +1,97 @@
+#include "dispatch.hpp"
+
+#include <stdexcept>
+
+#include "../modular.hpp"
+
+namespace cipherlens {
+
+namespace {
+
+struct Candidate {
+    const char* name;
+    const Kernels& (*get)();
+    bool runs;
+};
+
+std::vector<Candidate> candidates() {
+    std::vector<Candidate> list;
+#if defined(CIPHERLENS_X86)
+    __builtin_cpu_init();
+    list.push_back({"avx512", avx512_kernels, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")});
+    list.push_back({"avx2", avx2_kernels, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")});
+#endif
+#if defined(CIPHERLENS_NEON)
+    list.push_back({"neon", neon_kernels, true});
+#endif
+    list.push_back({"portable", portable_kernels, true});
+    return list;
+}
+
+// Residues that touch both ends of the range and fill the rest with a fixed pseudo-random sequence.
+std::vector<double> pattern(std::size_t n, const Modulus& m, std::uint64_t seed) {
+    std::vector<double> x(n);
+    for (std::size_t i = 0; i < n; ++i) {
+        seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+        x[i] = centred(static_cast<std::int64_t>((seed >> 11) % static_cast<std::uint64_t>(m.value)), m.value);
+    }
+    x[0] = static_cast<double>((m.value - 1) / 2);
+    x[1] = -x[0];
+    x[2] = 0;
+    return x;
+}
+
+// Every kernel on one modulus; the results one after the other.
+std::vector<double> transcript(const Kernels& k, const Modulus& m, std::size_t n) {
+    const std::vector<double> roots = root_table(m, n);
+    std::vector<std::vector<double>> in;
+    for (std::uint64_t seed = 1; seed <= 44; ++seed) in.push_back(pattern(n, m, seed));
+    std::vector<const double*> a, b, c, d;
+    for (std::size_t t = 0; t < 11; ++t) {
+        a.push_back(in[t].data()), b.push_back(in[11 + t].data());
+        c.push_back(in[22 + t].data()), d.push_back(in[33 + t].data());
+    }
+    std::vector<double> all, out(n), out1(n), out2(n);
+    const auto keep = [&](const std::vector<double>& x) { all.insert(all.end(), x.begin(), x.end()); };
+    out = in[0], k.ntt(out.data(), roots.data(), n, m), keep(out);
+    k.intt(out.data(), roots.data(), n, m, in[1][5]), keep(out);
+    k.add(out.data(), a[0], b[0], n, m), keep(out);
+    k.subtract(out.data(), a[0], b[0], n, m), keep(out);
+    k.multiply(out.data(), a[0], b[0], n, m), keep(out);
+    k.multiply_scalar(out.data(), a[0], in[1][7], b[0], n, m), keep(out);
+    k.subtract_multiply(out.data(), a[0], b[0], in[1][9], c[0], n, m), keep(out);
+    for (std::size_t i = 0; i < n; ++i) out1[i] = in[0][i] * 3 + static_cast<double>(i);
+    k.reduce(out.data(), out1.data(), n, m), keep(out);
+    k.dot(out.data(), a.data(), b.data(), 11, n, m), keep(out);
+    k.dot_pair(out.data(), out1.data(), a.data(), b.data(), c.data(), 11, n, m), keep(out), keep(out1);
+    k.dot_scalar(out.data(), a.data(), in[2].data() + 3, 11, n, m), keep(out);
+    double* outs[3] = {out.data(), out1.data(), out2.data()};
+    k.dot_tensor(outs, a.data(), b.data(), c.data(), d.data(), 11, n, m), keep(out), keep(out1), keep(out2);
+    return all;
+}
+
+}  // namespace
+
+std::vector<std::string> available_kernels() {
+    std::vector<std::string> names;
+    for (const Candidate& c : candidates())
+        if (c.runs) names.push_back(c.name);
+    return names;
+}
+
+const Kernels& checked_kernels(const std::string& name) {
+    for (const Candidate& c : candidates()) {
+        if (name != c.name || !c.runs) continue;
+        const Kernels& kernels = c.get();
+        for (std::size_t n : {128, 256})
+            for (std::int64_t p : {1125899906826241ll, 17179859969ll, 67104769ll}) {  // 50, 34 and 26 bits, 1 mod 512
+                const Modulus m = make_modulus(p);
+                if (transcript(kernels, m, n) != transcript(portable_kernels(), m, n))
+                    throw std::runtime_error("the " + name + " kernels failed their self-check on this machine");
+            }
+        return kernels;
+    }
+    throw std::runtime_error("no kernels named " + name + " run on this machine");
+}
+
+}  // namespace cipherlens

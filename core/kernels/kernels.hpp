@@ -1,0 +1,63 @@
+// The table of vector kernels: one entry for each primitive, one table for each instruction set.
+//
+// A residue is a double that holds an integer. Canonical means centred: |x| <= (p - 1) / 2, which is unique
+// because p is odd. Every kernel takes and returns canonical residues unless its comment says otherwise.
+// All kernels work on one limb of n coefficients, n a multiple of 8.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cipherlens {
+
+struct Modulus {
+    double p;            // an odd prime, 2^25 < p < 2^50
+    double inverse;      // 1 / p, rounded to nearest
+    std::int64_t value;  // p as an integer
+    int bits;            // the bit length of p
+};
+
+struct Kernels {
+    const char* name;
+
+    // Forward negacyclic NTT, in place. Input |x| <= p; output i is the value at psi^(2 brv(i) + 1).
+    // roots[i] = psi^brv(i), canonical.
+    void (*ntt)(double* x, const double* roots, std::size_t n, const Modulus& m);
+    // Inverse NTT, in place, then a product with `factor` (which includes 1/n).
+    void (*intt)(double* x, const double* roots, std::size_t n, const Modulus& m, double factor);
+
+    void (*add)(double* out, const double* a, const double* b, std::size_t n, const Modulus& m);
+    void (*subtract)(double* out, const double* a, const double* b, std::size_t n, const Modulus& m);
+    void (*multiply)(double* out, const double* a, const double* b, std::size_t n, const Modulus& m);
+    // a * c + b; b may be null.
+    void (*multiply_scalar)(double* out, const double* a, double c, const double* b, std::size_t n, const Modulus& m);
+    // (a - b) * c + d; d may be null. Ends every division by a product of primes.
+    void (*subtract_multiply)(double* out, const double* a, const double* b, double c, const double* d, std::size_t n,
+                              const Modulus& m);
+    // Integers |x| < 2^52 to canonical residues.
+    void (*reduce)(double* out, const double* x, std::size_t n, const Modulus& m);
+
+    // sum_t a[t] * b[t]
+    void (*dot)(double* out, const double* const* a, const double* const* b, std::size_t terms, std::size_t n,
+                const Modulus& m);
+    // out0 = sum_t a[t] * b0[t], out1 = sum_t a[t] * b1[t]: the inner product of a key switch.
+    void (*dot_pair)(double* out0, double* out1, const double* const* a, const double* const* b0,
+                     const double* const* b1, std::size_t terms, std::size_t n, const Modulus& m);
+    // sum_t y[t] * c[t] with y[t] canonical for another prime below 2^50: fast base conversion.
+    void (*dot_scalar)(double* out, const double* const* y, const double* c, std::size_t terms, std::size_t n,
+                       const Modulus& m);
+    // Sums of tensor products: out0 = sum a0 b0, out1 = sum a0 b1 + a1 b0, out2 = sum a1 b1.
+    void (*dot_tensor)(double* const* out, const double* const* a0, const double* const* a1, const double* const* b0,
+                       const double* const* b1, std::size_t terms, std::size_t n, const Modulus& m);
+};
+
+const Kernels& portable_kernels();
+#if defined(CIPHERLENS_X86)
+const Kernels& avx2_kernels();
+const Kernels& avx512_kernels();
+#endif
+#if defined(CIPHERLENS_NEON)
+const Kernels& neon_kernels();
+#endif
+
+}  // namespace cipherlens

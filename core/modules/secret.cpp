@@ -1,0 +1,153 @@
+// The module `_secret`: key generation, encryption and decryption. Only `cipherlens.owner` imports it.
+#include "../secret.hpp"
+
+#include "../sampling.hpp"
+#include "arrays.hpp"
+
+namespace cipherlens {
+
+namespace {
+
+using SmallOut = nb::ndarray<nb::numpy, std::int8_t, nb::ndim<1>>;
+
+SmallOut sample(const Bytes& stream, void (*sampler)(std::int8_t*, std::size_t, const std::uint8_t*)) {
+    const std::size_t n = stream.shape(0) / 8;
+    auto* values = new std::int8_t[n];
+    nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<std::int8_t*>(p); });
+    sampler(values, n, stream.data());
+    return SmallOut(values, {n}, owner);
+}
+
+const double* checked_secret(const Ring& ring, const Doubles& secret) {
+    require_shape(secret, {ring.chain() + ring.special(), ring.n()}, "a secret key of another ring");
+    return secret.data();
+}
+
+const std::int8_t* checked_small(const Ring& ring, const Small& x, std::size_t rows) {
+    require(x.size() == rows * ring.n(), "n small coefficients");
+    return x.data();
+}
+
+}  // namespace
+
+}  // namespace cipherlens
+
+NB_MODULE(_secret, m) {
+    using namespace cipherlens;
+    using namespace nanobind::literals;
+    namespace nb = nanobind;
+    m.doc() = "The engine's secret half: keys, encryption, decryption. Randomness is passed in as bytes.";
+    m.def("sample_ternary", [](const Bytes& stream) { return sample(stream, sample_ternary); }, "stream"_a);
+    m.def("sample_error", [](const Bytes& stream) { return sample(stream, sample_error); }, "stream"_a);
+
+    nb::class_<Ring>(m, "SecretRing", "The owner's side of a ring.")
+        .def("__init__",
+             [](Ring* self, std::size_t n, const std::vector<std::int64_t>& primes, std::size_t special,
+                std::size_t digit, const std::string& kernel) { new (self) Ring(n, primes, special, digit, kernel, true); },
+             "n"_a, "primes"_a, "special"_a, "digit"_a, "kernel"_a)
+        .def("secret",
+             [](const Ring& ring, const Small& small, int threads) {
+                 const std::int8_t* from = checked_small(ring, small, 1);
+                 std::vector<std::size_t> indices;
+                 for (std::size_t i = 0; i < ring.chain() + ring.special(); ++i) indices.push_back(i);
+                 DoublesOut out = new_array(ring.pool(), {indices.size(), ring.n()});
+                 nb::gil_scoped_release release;
+                 small_to_ntt(ring, out.data(), from, indices, threads);
+                 return out;
+             },
+             "ternary"_a, "threads"_a = 1, "The secret polynomial modulo every prime, NTT form.")
+        .def("square",
+             [](const Ring& ring, const Doubles& secret) {
+                 const double* s = checked_secret(ring, secret);
+                 DoublesOut out = new_array(ring.pool(), {ring.chain() + ring.special(), ring.n()});
+                 for (std::size_t i = 0; i < ring.chain() + ring.special(); ++i)
+                     ring.kernels().multiply(out.data() + i * ring.n(), s + i * ring.n(), s + i * ring.n(), ring.n(),
+                                             ring.modulus(i));
+                 return out;
+             },
+             "secret"_a)
+        .def("automorphism",
+             [](const Ring& ring, const Doubles& secret, std::size_t galois) {
+                 const double* s = checked_secret(ring, secret);
+                 require(galois % 2 == 1 && galois < 2 * ring.n(), "a Galois element must be odd and below 2n");
+                 DoublesOut out = new_array(ring.pool(), {ring.chain() + ring.special(), ring.n()});
+                 secret_automorphism(ring, out.data(), s, galois);
+                 return out;
+             },
+             "secret"_a, "galois"_a)
+        .def("encrypt",
+             [](const Ring& ring, std::optional<Doubles> message, const Doubles& a, const Small& error,
+                const Doubles& secret, int threads) {
+                 const std::size_t limbs = checked_limbs(ring, a, 2);
+                 if (message) require_shape(*message, {limbs, ring.n()}, "a message of another level");
+                 const double *msg = message ? message->data() : nullptr, *uniform = a.data();
+                 const double* s = checked_secret(ring, secret);
+                 const std::int8_t* e = checked_small(ring, error, 1);
+                 DoublesOut out = new_array(ring.pool(), {limbs, ring.n()});
+                 nb::gil_scoped_release release;
+                 encrypt(ring, out.data(), msg, uniform, e, s, limbs, threads);
+                 return out;
+             },
+             "message"_a.none(), "a"_a, "error"_a, "secret"_a, "threads"_a = 1)
+        .def("switching_key",
+             [](const Ring& ring, const Doubles& a, const Small& errors, const Doubles& source, const Doubles& target,
+                int threads) {
+                 require(a.ndim() == 3 && a.shape(2) == ring.n() && a.shape(1) > ring.special() &&
+                             a.shape(1) <= ring.chain() + ring.special(),
+                         "uniform halves of another shape");
+                 const std::size_t limbs = a.shape(1) - ring.special();
+                 require(a.shape(0) == ring.digits(limbs), "one uniform half a digit");
+                 const double *uniform = a.data(), *from = checked_secret(ring, source), *to = checked_secret(ring, target);
+                 const std::int8_t* e = checked_small(ring, errors, a.shape(0));
+                 DoublesOut out = new_array(ring.pool(), {a.shape(0), a.shape(1), ring.n()});
+                 nb::gil_scoped_release release;
+                 switching_key(ring, out.data(), uniform, e, from, to, limbs, threads);
+                 return out;
+             },
+             "a"_a, "errors"_a, "source"_a, "target"_a, "threads"_a = 1)
+        .def("public_key",
+             [](const Ring& ring, const Doubles& a, const Small& error, const Doubles& secret) {
+                 const std::size_t width = ring.chain() + ring.special(), n = ring.n();
+                 require_shape(a, {width, n}, "a uniform half for every prime");
+                 const double* s = checked_secret(ring, secret);
+                 const std::int8_t* e = checked_small(ring, error, 1);
+                 std::vector<std::size_t> indices;
+                 for (std::size_t i = 0; i < width; ++i) indices.push_back(i);
+                 DoublesOut out = new_array(ring.pool(), {width, n});
+                 small_to_ntt(ring, out.data(), e, indices, 1);
+                 const Buffer product(ring.pool(), n);
+                 for (std::size_t i = 0; i < width; ++i) {
+                     ring.kernels().multiply(product.get(), a.data() + i * n, s + i * n, n, ring.modulus(i));
+                     ring.kernels().subtract(out.data() + i * n, out.data() + i * n, product.get(), n, ring.modulus(i));
+                 }
+                 return out;
+             },
+             "a"_a, "error"_a, "secret"_a, "error - a * secret modulo every prime, special ones included.")
+        .def("public_encrypt",
+             [](const Ring& ring, const Doubles& message, const Doubles& key, const Small& ephemeral,
+                const Small& error0, const Small& error1, int threads) {
+                 const std::size_t limbs = checked_limbs(ring, message, 2), n = ring.n();
+                 require(limbs == ring.chain(), "public-key encryption is at the top level");
+                 require_shape(key, {2, limbs + ring.special(), n}, "a public key of another ring");
+                 const double *msg = message.data(), *k = key.data();
+                 const std::int8_t *u = checked_small(ring, ephemeral, 1), *e0 = checked_small(ring, error0, 1),
+                                   *e1 = checked_small(ring, error1, 1);
+                 DoublesOut out = new_array(ring.pool(), {2, limbs, n});
+                 nb::gil_scoped_release release;
+                 public_encrypt(ring, out.data(), msg, k, limbs, u, e0, e1, threads);
+                 return out;
+             },
+             "message"_a, "key"_a, "ephemeral"_a, "error0"_a, "error1"_a, "threads"_a = 1)
+        .def("decrypt",
+             [](const Ring& ring, const Doubles& parts, const Doubles& secret) {
+                 const std::size_t limbs = checked_limbs(ring, parts, 3);
+                 require(parts.shape(0) >= 2, "a ciphertext has at least two parts");
+                 const double *c = parts.data(), *s = checked_secret(ring, secret);
+                 const std::size_t count = parts.shape(0);
+                 DoublesOut out = new_array(ring.pool(), {ring.n()});
+                 nb::gil_scoped_release release;
+                 decrypt(ring, out.data(), c, count, limbs, s);
+                 return out;
+             },
+             "parts"_a, "secret"_a, "Coefficients of the plaintext, rounded to float64.");
+}

@@ -1,0 +1,112 @@
+#include "ring.hpp"
+
+#include <cstring>
+#include <stdexcept>
+
+#include "kernels/dispatch.hpp"
+#include "modular.hpp"
+#include "parallel.hpp"
+
+namespace cipherlens {
+
+Ring::Ring(std::size_t n, const std::vector<std::int64_t>& primes, std::size_t special, std::size_t digit,
+           const std::string& kernel, bool wipes)
+    : n_(n),
+      special_(special),
+      digit_(digit),
+      kernels_(checked_kernels(kernel)),
+      pool_(std::make_shared<BufferPool>(wipes)) {
+    if (log2_exact(n) < 6 || log2_exact(n) > 17) throw std::invalid_argument("the ring dimension must be 2^6 ... 2^17");
+    if (primes.size() <= special) throw std::invalid_argument("a ring needs at least one prime that is not special");
+    if (digit == 0) throw std::invalid_argument("a digit holds at least one prime");
+    for (std::size_t i = 0; i < primes.size(); ++i) {
+        for (std::size_t j = 0; j < i; ++j)
+            if (primes[i] == primes[j]) throw std::invalid_argument("the primes of a ring must differ");
+        moduli_.push_back(make_modulus(primes[i]));
+        roots_.push_back(root_table(moduli_.back(), n));
+        inverse_n_.push_back(centred(inverse_mod(static_cast<std::int64_t>(n), primes[i]), primes[i]));
+    }
+    for (std::size_t j = 0; j < chain(); ++j) {
+        std::int64_t product = 1;
+        for (std::size_t i = chain(); i < primes.size(); ++i)
+            product = multiply_mod(product, primes[i] % primes[j], primes[j]);
+        special_product_.push_back(centred(product, primes[j]));
+    }
+}
+
+std::shared_ptr<const BaseConversion> Ring::conversion(const std::vector<std::size_t>& from,
+                                                       const std::vector<std::size_t>& to) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    auto& slot = conversions_[{from, to}];
+    if (slot) return slot;
+    auto result = std::make_shared<BaseConversion>();
+    result->from = from;
+    result->to = to;
+    // The product of all primes of `from` but the one at `skip`, modulo prime p.
+    const auto product = [&](std::size_t skip, std::int64_t p) {
+        std::int64_t value = 1;
+        for (std::size_t i = 0; i < from.size(); ++i)
+            if (i != skip) value = multiply_mod(value, moduli_[from[i]].value % p, p);
+        return value;
+    };
+    for (std::size_t i = 0; i < from.size(); ++i) {
+        const std::int64_t p = moduli_[from[i]].value;
+        const std::int64_t scaled = multiply_mod(product(i, p), static_cast<std::int64_t>(n_) % p, p);
+        result->from_factor.push_back(centred(inverse_mod(scaled, p), p));
+    }
+    for (std::size_t target : to) {
+        const std::int64_t p = moduli_[target].value;
+        std::vector<double> row;
+        for (std::size_t i = 0; i < from.size(); ++i) row.push_back(centred(product(i, p), p));
+        result->matrix.push_back(row);
+        result->inverse.push_back(centred(inverse_mod(product(from.size(), p), p), p));
+    }
+    slot = result;
+    return slot;
+}
+
+std::shared_ptr<const std::vector<std::uint32_t>> Ring::automorphism(std::size_t galois) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    auto& slot = automorphisms_[galois];
+    if (slot) return slot;
+    const int bits = log2_exact(n_);
+    auto table = std::make_shared<std::vector<std::uint32_t>>(n_);
+    for (std::size_t i = 0; i < n_; ++i) {
+        const std::size_t exponent = (2 * reverse_bits(i, bits) + 1) * galois % (2 * n_);
+        (*table)[i] = static_cast<std::uint32_t>(reverse_bits((exponent - 1) / 2, bits));
+    }
+    slot = table;
+    return slot;
+}
+
+void Ring::permute(double* out, const double* in, const std::vector<std::uint32_t>& source) const {
+    for (std::size_t i = 0; i < n_; ++i) out[i] = in[source[i]];
+}
+
+void Ring::divide(double* out, const double* x, std::size_t parts, std::size_t limbs, std::size_t tail,
+                  int threads) const {
+    const std::size_t rest = limbs - tail;
+    std::vector<std::size_t> from, to;
+    for (std::size_t i = 0; i < rest; ++i) to.push_back(i);
+    for (std::size_t i = rest; i < limbs; ++i) from.push_back(i);
+    const auto constants = conversion(from, to);
+    const Buffer y(pool_, parts * tail * n_);
+    parallel_for(threads, parts * tail, [&](std::size_t task, std::size_t) {
+        const std::size_t part = task / tail, i = task % tail;
+        double* limb = y.get() + task * n_;
+        std::memcpy(limb, x + (part * limbs + rest + i) * n_, n_ * sizeof(double));
+        intt(limb, rest + i, constants->from_factor[i]);
+    });
+    parallel_for(threads, parts * rest, [&](std::size_t task, std::size_t) {
+        const std::size_t part = task / rest, j = task % rest;
+        std::vector<const double*> sources;
+        for (std::size_t i = 0; i < tail; ++i) sources.push_back(y.get() + (part * tail + i) * n_);
+        const Buffer work(pool_, n_);
+        kernels_.dot_scalar(work.get(), sources.data(), constants->matrix[j].data(), tail, n_, moduli_[j]);
+        ntt(work.get(), j);
+        kernels_.subtract_multiply(out + task * n_, x + (part * limbs + j) * n_, work.get(), constants->inverse[j],
+                                   nullptr, n_, moduli_[j]);
+    });
+}
+
+}  // namespace cipherlens

@@ -1,0 +1,110 @@
+// The ring Z[X]/(X^n + 1) modulo a chain of primes q_0 ... q_L and special primes p_0 ... p_{k-1}.
+//
+// A limb is the array of n residues modulo one prime, in NTT form unless said otherwise. A polynomial of `limbs`
+// limbs is modulo q_0 ... q_{limbs-1}; an extended one has the special primes behind them. Operations take plain
+// pointers to limbs lying one behind the other; the Python bindings check shapes before they come here.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "buffers.hpp"
+#include "kernels/kernels.hpp"
+
+namespace cipherlens {
+
+// Constants of x -> sum_i y_i (D / d_i) mod each target, y_i = [x_i (D / d_i)^-1]_{d_i}, D = d_0 d_1 ...
+struct BaseConversion {
+    std::vector<std::size_t> from, to;        // prime indices
+    std::vector<double> from_factor;          // (D / d_i)^-1 / n mod d_i: for the inverse NTT
+    std::vector<std::vector<double>> matrix;  // [target][i] = D / d_i mod target
+    std::vector<double> inverse;              // D^-1 mod target
+};
+
+class Ring {
+  public:
+    // primes: q_0 ... q_L then `special` special ones. digit: how many q share a digit of the key switch.
+    // wipes: clear temporary arrays after use, for rings that see secrets. Throws std::invalid_argument.
+    Ring(std::size_t n, const std::vector<std::int64_t>& primes, std::size_t special, std::size_t digit,
+         const std::string& kernel, bool wipes);
+
+    std::size_t n() const { return n_; }
+    std::size_t chain() const { return moduli_.size() - special_; }  // L + 1
+    std::size_t special() const { return special_; }
+    std::size_t digit() const { return digit_; }
+    std::size_t digits(std::size_t limbs) const { return (limbs + digit_ - 1) / digit_; }
+    const Kernels& kernels() const { return kernels_; }
+    const Modulus& modulus(std::size_t index) const { return moduli_[index]; }
+    const double* roots(std::size_t index) const { return roots_[index].data(); }
+    double special_product(std::size_t index) const { return special_product_[index]; }
+    // The prime index of limb `at` of an extended polynomial with `limbs` limbs of the chain.
+    std::size_t extended_index(std::size_t at, std::size_t limbs) const {
+        return at < limbs ? at : chain() + (at - limbs);
+    }
+    const std::shared_ptr<BufferPool>& pool() const { return pool_; }
+
+    void ntt(double* limb, std::size_t index) const {
+        kernels_.ntt(limb, roots(index), n_, moduli_[index]);
+    }
+    void intt(double* limb, std::size_t index, double factor) const {
+        kernels_.intt(limb, roots(index), n_, moduli_[index], factor);
+    }
+    void intt(double* limb, std::size_t index) const { intt(limb, index, inverse_n_[index]); }
+
+    // Kept once computed, for the life of the ring.
+    std::shared_ptr<const BaseConversion> conversion(const std::vector<std::size_t>& from,
+                                                     const std::vector<std::size_t>& to) const;
+    // source[i] such that (automorphism X -> X^galois)(x)[i] = x[source[i]]; galois odd, below 2n.
+    std::shared_ptr<const std::vector<std::uint32_t>> automorphism(std::size_t galois) const;
+
+    // out = round(x / (q_{limbs-tail} ... q_{limbs-1})), `parts` polynomials of `limbs` limbs each, in place allowed
+    // for no argument. The rounding is the fast conversion of the centred tail (no floating correction), so it is off
+    // by at most (tail + 1) / 2 instead of 1/2.
+    void divide(double* out, const double* x, std::size_t parts, std::size_t limbs, std::size_t tail,
+                int threads) const;
+
+    // Digits of c: (digits(limbs), limbs + special, n).
+    void decompose(double* digits, const double* c, std::size_t limbs, int threads) const;
+
+    // <digits, key>: two extended polynomials one after the other. key: (digits, 2, key_limbs + special, n).
+    void inner_product(double* out, const double* digits, std::size_t limbs, const double* key, std::size_t key_limbs,
+                       int threads) const;
+
+    // automorphism((out of inner_product) / P + (add0, add1)); add0, add1 may be null.
+    void mod_down(double* out, const double* extended, std::size_t limbs, const double* add0, const double* add1,
+                  std::size_t galois, int threads) const;
+
+    // decompose, inner_product and mod_down in one go, with every digit used while it is in cache. With rescale, the
+    // result is also divided by q_{limbs-1} (one rounding for both) and has one limb less.
+    void key_switch(double* out, const double* c, std::size_t limbs, const double* key, std::size_t key_limbs,
+                    const double* add0, const double* add1, std::size_t galois, bool rescale, int threads) const;
+
+  private:
+    // One limb of one digit of the decomposition, from the scaled coefficients y of the digit's own limbs.
+    void extend_digit(double* out, const double* c, const double* y, std::size_t digit, std::size_t limbs,
+                      std::size_t target) const;
+    std::vector<std::size_t> digit_primes(std::size_t digit, std::size_t limbs) const;
+    std::shared_ptr<const BaseConversion> digit_conversion(std::size_t digit, std::size_t limbs) const;
+    void scaled_coefficients(double* y, const double* c, std::size_t limbs, int threads) const;
+    void permute(double* out, const double* in, const std::vector<std::uint32_t>& source) const;
+
+    std::size_t n_, special_, digit_;
+    const Kernels& kernels_;
+    std::vector<Modulus> moduli_;
+    std::vector<std::vector<double>> roots_;
+    std::vector<double> inverse_n_, special_product_;  // P modulo each prime of the chain
+    std::shared_ptr<BufferPool> pool_;
+
+    mutable std::mutex mutex_;
+    mutable std::map<std::pair<std::vector<std::size_t>, std::vector<std::size_t>>,
+                     std::shared_ptr<const BaseConversion>>
+        conversions_;
+    mutable std::map<std::size_t, std::shared_ptr<const std::vector<std::uint32_t>>> automorphisms_;
+};
+
+}  // namespace cipherlens

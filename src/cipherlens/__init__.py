@@ -1,0 +1,1 @@
+"""Train and apply image classifiers on encrypted images."""

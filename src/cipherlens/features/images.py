@@ -1,0 +1,288 @@
+"""From what a user has to arrays: folders, files, PIL images, arrays and tensors, read one at a time.
+
+Everything arrives as uint8, (height, width) if grey and (height, width, 3) RGB otherwise, upright (EXIF orientation
+applied) and opaque (alpha composited over white). Sixty thousand images never sit in memory together: a source
+holds paths or references, and decodes when asked.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cipherlens.errors import InputError
+from cipherlens.features.arrays import array_images, pixels_from_array, pixels_from_float
+
+Pixels = NDArray[np.uint8]
+"""(height, width) grey or (height, width, 3) RGB."""
+
+PIXEL_LIMIT = 64_000_000
+"""Larger images are refused before decoding: 64 million pixels decode to 192 MB."""
+
+SUFFIXES = frozenset(
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".apng",
+        ".gif",
+        ".bmp",
+        ".dib",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+    )
+    + (".pbm", ".pnm", ".avif", ".jp2", ".tga", ".ico", ".heic", ".heif", ".hif")
+)
+"""Files of a folder with these endings are images; other files there are left alone."""
+
+# Pillow's decoders for pictures; its others (EPS runs Ghostscript, PDF, video, scientific containers) stay closed.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO")
+_HEIC_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"))
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A broken image that was left out: its name and why it could not be read."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ImageSource:
+    """Named images, decoded when asked for. Make one with `ImageSource.of`.
+
+    names: what each image is called in predictions: the path within its folder, or its number.
+    classes: for a folder with one folder a class, the class of each image; otherwise None.
+    skipped: broken images left out by `skip_broken`.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...] | None
+    skipped: tuple[Skipped, ...]
+    _read: Callable[[int], Pixels] = field(compare=False)
+
+    @classmethod
+    def of(cls, images: Any, *, skip_broken: bool = False) -> "ImageSource":
+        """A source of whatever holds images.
+
+        images: a folder (flat, or one folder a class), an image file, a PIL image, a sequence of paths, PIL images
+        or arrays, a uint8 array (n, h, w) or (n, h, w, c) with c = 1, 3 or 4, or an NCHW tensor of uint8 or of
+        floats in [0, 1] (anything numpy can view). A source is returned as it is.
+        skip_broken: read every image once now and leave out those that cannot be read, see `skipped`.
+
+        Raises InputError for anything else, for no image at all, and here or while reading for a broken image.
+        """
+        if isinstance(images, cls):
+            source = images
+        elif isinstance(images, (str, os.PathLike)):
+            source = _from_path(Path(images))
+        elif isinstance(images, Image.Image):
+            source = _from_items([images])
+        elif isinstance(images, Sequence):
+            source = _from_items(images)
+        elif hasattr(images, "__array__"):
+            read, count = array_images(images)
+            source = cls(_numbers(count), None, (), read)
+        else:
+            raise InputError(
+                f"Images cannot come from an object of type {type(images).__name__}; "
+                "give a folder, a list of paths or PIL images, or an array (n, h, w[, c])."
+            )
+        if len(source) == 0:
+            raise InputError("There are zero images; give at least one.")
+        return source._without_broken() if skip_broken else source
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"ImageSource({len(self)} images, {len(self.skipped)} skipped)"
+
+    def __iter__(self) -> Iterator[tuple[str, Pixels]]:
+        """(name, pixels) in order, one decoded at a time; InputError names a broken image."""
+        for index, name in enumerate(self.names):
+            yield name, self.read(index)
+
+    def read(self, index: int) -> Pixels:
+        """Image `index`, uint8 (h, w) or (h, w, 3); InputError, naming it, if it cannot be read."""
+        try:
+            return self._read(index)
+        except InputError as error:
+            raise InputError(
+                f"The image '{self.names[index]}' cannot be read: {error} Or leave such images out with skip_broken."
+            ) from error
+
+    def subset(self, indices: Sequence[int] | NDArray[np.integer]) -> "ImageSource":
+        """The images at `indices`, in that order, still unread."""
+        chosen = [int(i) for i in indices]
+        classes = None if self.classes is None else tuple(self.classes[i] for i in chosen)
+        parent = self._read
+        return ImageSource(tuple(self.names[i] for i in chosen), classes, self.skipped, lambda i: parent(chosen[i]))
+
+    def _without_broken(self) -> "ImageSource":
+        good, skipped = [], []
+        for index, name in enumerate(self.names):
+            try:
+                self._read(index)
+            except InputError as error:
+                skipped.append(Skipped(name, str(error)))
+            else:
+                good.append(index)
+        if not good:
+            raise InputError(f"None of the {len(self)} images can be read; the first: {skipped[0].reason}")
+        kept = self.subset(good)
+        return ImageSource(kept.names, kept.classes, self.skipped + tuple(skipped), kept._read)
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(str(i) for i in range(count))
+
+
+def _from_items(items: Sequence[Any]) -> ImageSource:
+    """Paths, PIL images and arrays, freely mixed."""
+    paths = [Path(item) if isinstance(item, (str, os.PathLike)) else None for item in items]
+    names = [str(number) if path is None else path.name for number, path in enumerate(paths)]
+    if len(set(names)) < len(names):  # equal file names in several folders: tell them apart by their folders
+        names = [str(number) if path is None else path.as_posix() for number, path in enumerate(paths)]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"The image '{twice}' is listed more than once; list each image once.")
+    for item, path in zip(items, paths, strict=True):
+        if path is None and not isinstance(item, Image.Image) and not hasattr(item, "__array__"):
+            raise InputError(f"A {type(item).__name__} is not an image; give paths, PIL images or arrays.")
+
+    def read(index: int) -> Pixels:
+        item, path = items[index], paths[index]
+        if path is not None:
+            return read_file(path)
+        return pixels_from_pil(item) if isinstance(item, Image.Image) else pixels_from_array(item)
+
+    return ImageSource(tuple(names), None, (), read)
+
+
+def _from_path(path: Path) -> ImageSource:
+    if path.is_file():
+        return ImageSource((path.name,), None, (), lambda _: read_file(path))
+    if not path.is_dir():
+        raise InputError(f"There is no folder or image '{path}'; check the path.")
+    flat, folders = _list_folder(path)
+    filled = {folder.name: _list_folder(folder) for folder in folders}
+    filled = {name: listing for name, listing in filled.items() if listing[0] or listing[1]}
+    if flat and any(listing[0] for listing in filled.values()):
+        raise InputError(
+            f"The folder '{path}' holds both images and folders of images; "
+            "keep all images in it, or put each into one folder a class."
+        )
+    if flat:
+        return ImageSource(tuple(file.name for file in flat), None, (), lambda i: read_file(flat[i]))
+    for name, (files, deeper) in filled.items():
+        if not files or any(_list_folder(folder)[0] for folder in deeper):
+            raise InputError(
+                f"The class folder '{name}' holds images deeper than one folder; put them directly into '{name}'."
+            )
+    files = [file for name in filled for file in filled[name][0]]
+    if not files:
+        raise InputError(f"The folder '{path}' holds zero images; give a folder of JPEG, PNG or other common images.")
+    return ImageSource(
+        tuple(file.relative_to(path).as_posix() for file in files),
+        tuple(file.parent.name for file in files),
+        (),
+        lambda i: read_file(files[i]),
+    )
+
+
+def _list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Images and folders directly in a folder, sorted by name; hidden ones are left alone."""
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(
+            f"The folder '{folder}' cannot be listed ({error.strerror}); check its permissions."
+        ) from error
+    images = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.is_dir()]
+    return images, [entry for entry in entries if entry.is_dir()]
+
+
+def read_file(path: Path) -> Pixels:
+    """The first frame of an image file, uint8 (h, w) or (h, w, 3).
+
+    Raises InputError for a file that is missing, broken, of an unknown format, HEIC, or above PIXEL_LIMIT.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+            if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
+                raise InputError("it is a HEIC file, which is not supported; convert it to JPEG or PNG.")
+            if not head:
+                raise InputError("the file is empty.")
+            file.seek(0)
+            with warnings.catch_warnings():
+                # Pillow warns of damaged metadata, which is not used, and of bombs above our own limit.
+                warnings.simplefilter("ignore")
+                Image.init()
+                with Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+                    return pixels_from_pil(image)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"it has more than {PIXEL_LIMIT:,} pixels, the limit; scale it down.") from error
+    except FileNotFoundError as error:
+        raise InputError("there is no such file; check the path.") from error
+    except PermissionError as error:
+        raise InputError("reading it is not permitted; check its permissions.") from error
+    except UnidentifiedImageError as error:
+        raise InputError("it is not an image in a known format, or its header is damaged.") from error
+    except Exception as error:
+        raise _damaged(error) from error
+
+
+def pixels_from_pil(image: Image.Image) -> Pixels:
+    """A PIL image of any mode, upright and over white, as uint8 (h, w) or (h, w, 3).
+
+    Raises InputError above PIXEL_LIMIT, or if its pixels cannot be decoded.
+    """
+    width, height = image.size
+    if width * height > PIXEL_LIMIT:
+        raise InputError(f"it has {width * height:,} pixels, above the limit of {PIXEL_LIMIT:,}; scale it down.")
+    if width * height == 0:
+        raise InputError("it has no pixels.")
+    try:
+        return _convert(ImageOps.exif_transpose(image))
+    except InputError:
+        raise
+    except Exception as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> InputError:
+    """Pillow's decoders meet damaged bytes with a dozen exception types, SyntaxError and struct.error included."""
+    return InputError(f"its data is damaged or cut off ({type(error).__name__}).")
+
+
+def _convert(image: Image.Image) -> Pixels:
+    mode = image.mode
+    if mode == "F":
+        return pixels_from_float(np.asarray(image))
+    if mode.startswith("I"):  # 16-bit grey, which some files store as 32-bit
+        wide = np.asarray(image).astype(np.int64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise InputError("it has more than 16 bits a pixel; convert it to 8 or 16 bits.")
+        return ((wide + 128) // 257).astype(np.uint8)
+    if "transparency" in image.info or mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        grey = mode in ("1", "L", "LA", "La")
+        opaque = Image.new("RGBA", image.size, "white")
+        opaque.alpha_composite(image.convert("LA").convert("RGBA") if mode == "La" else image.convert("RGBA"))
+        return np.array(opaque.convert("L" if grey else "RGB"))
+    return np.array(image.convert("L" if mode in ("1", "L") else "RGB"))

@@ -1,0 +1,142 @@
+"""Labels: a CSV file beside a flat folder, one folder a class, or a list; as class numbers."""
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cipherlens.errors import InputError
+from cipherlens.features.images import ImageSource
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Labels:
+    """numbers: (n,) int64 in 0..k-1, one an image, in the images' order. classes: the k class names."""
+
+    numbers: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Labels({len(self.numbers)} labels, {len(self.classes)} classes)"
+
+
+def read_labels(source: ImageSource, labels: Any = None, *, classes: Sequence[str] | None = None) -> Labels:
+    """The labels of a source's images.
+
+    labels: a CSV file with the columns `file` (a name of the source) and `label`; a sequence or array of one label
+    an image; or None, if the images lie in one folder a class. Rows and entries of skipped images are left out.
+    classes: the class names of an existing task, in its order; otherwise they are the labels found, sorted (by
+    value if all are whole numbers).
+
+    Raises InputError for labels of missing files, files without labels, duplicate rows, labels outside `classes`,
+    and without `classes`, for fewer than two classes.
+    """
+    if labels is None:
+        if source.classes is None:
+            raise InputError(
+                "The images have no labels; give a CSV file (file,label), or put them into one folder a class."
+            )
+        values: Sequence[str] = source.classes
+    elif isinstance(labels, (str, os.PathLike)):
+        values = _match(source, _read_csv(Path(labels)), Path(labels).name)
+    else:
+        values = _from_sequence(source, labels)
+    return number_labels(values, classes)
+
+
+def number_labels(values: Sequence[str], classes: Sequence[str] | None = None) -> Labels:
+    """Class names as numbers; `classes` and errors as in `read_labels`."""
+    found = set(values)
+    if classes is None:
+        names = _sorted_classes(found)
+        if len(names) < 2:
+            raise InputError(
+                f"All {len(values)} labels are '{names[0]}', one class only; a classifier needs at least two."
+            )
+    else:
+        names = tuple(classes)
+        if unknown := sorted(found - set(names)):
+            raise InputError(
+                f"The label '{unknown[0]}' is not a class of this task, which has {len(names)} classes ({_some(names)}); "
+                "correct it."
+            )
+    number = {name: i for i, name in enumerate(names)}
+    return Labels(np.array([number[value] for value in values], dtype=np.int64), names)
+
+
+def _read_csv(path: Path) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            if rows.fieldnames is None or not {"file", "label"} <= set(rows.fieldnames):
+                raise InputError(f"The label file '{path.name}' must begin with the line 'file,label'; add it.")
+            for row in rows:
+                name, label = (row["file"] or "").strip(), (row["label"] or "").strip()
+                if not name or not label:
+                    raise InputError(
+                        f"Line {rows.line_num} of '{path.name}' lacks a file or a label; complete or remove it."
+                    )
+                name = PurePosixPath(name.replace("\\", "/")).as_posix()
+                if name in labels:
+                    raise InputError(
+                        f"Line {rows.line_num} of '{path.name}' labels '{name}' a second time; remove one of the rows."
+                    )
+                labels[name] = label
+    except OSError as error:
+        raise InputError(f"The label file '{path}' cannot be read ({error.strerror}); check the path.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"The label file '{path.name}' is not UTF-8 text; save it as a CSV file in UTF-8.") from error
+    except csv.Error as error:
+        raise InputError(f"The label file '{path.name}' is not valid CSV ({error}); save it again as CSV.") from error
+    return labels
+
+
+def _match(source: ImageSource, labels: dict[str, str], file: str) -> list[str]:
+    known = {*source.names, *(skipped.name for skipped in source.skipped)}
+    if missing := [name for name in labels if name not in known]:
+        raise InputError(
+            f"'{file}' labels {len(missing)} files that are not among the images ({_some(missing)}); "
+            "correct the names or add the files."
+        )
+    if unlabelled := [name for name in source.names if name not in labels]:
+        raise InputError(
+            f"'{file}' has no label for {len(unlabelled)} of {len(source)} images ({_some(unlabelled)}); "
+            "add rows or remove the images."
+        )
+    return [labels[name] for name in source.names]
+
+
+def _from_sequence(source: ImageSource, labels: Any) -> list[str]:
+    values = np.asarray(labels)
+    if values.ndim != 1 or values.dtype.kind not in "iubUSO" and not _whole(values):
+        raise InputError(
+            f"Labels are one class name or whole number an image, not an array {values.dtype}{values.shape}."
+        )
+    if len(values) != len(source):
+        skipped = f" ({len(source.skipped)} broken ones skipped)" if source.skipped else ""
+        raise InputError(f"There are {len(values)} labels for {len(source)} images{skipped}; give one label an image.")
+    if values.dtype.kind == "f":
+        values = values.astype(np.int64)
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+
+
+def _whole(values: NDArray[Any]) -> bool:
+    return values.dtype.kind == "f" and bool(np.isfinite(values).all() and (values == np.rint(values)).all())
+
+
+def _sorted_classes(found: set[str]) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(found, key=int))
+    except ValueError:
+        return tuple(sorted(found))
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(f"'{name}'" for name in listed[:3]) + (", …" if len(listed) > 3 else "")

@@ -1,0 +1,148 @@
+"""What the encrypted training and classifying of one learner consist of: sizes, levels, the keys they use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import isqrt, log2
+
+from cipherlens.errors import PlanError
+from cipherlens.layout.feature_major import FeatureMajor
+from cipherlens.learning.learners import LearnerSpec
+from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, conjugation, merge_requests, rotation
+from cipherlens.scheme.parameters import Parameters
+
+
+def levels_needed(spec: LearnerSpec) -> int:
+    """Levels from fresh images to scores: the top level of a task's parameters."""
+    return spec.score_levels
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """One learner on one ring.
+
+    Attributes:
+        parameters: the ring.
+        spec: the learner.
+
+    Raises:
+        PlanError: the classes or features do not fit the slots, or the levels do not suffice.
+    """
+
+    parameters: Parameters
+    spec: LearnerSpec
+
+    def __post_init__(self) -> None:
+        if self.spec.columns > self.layout.batch:
+            raise PlanError(
+                f"{self.spec.columns} classes do not fit the {self.layout.batch} positions that {self.spec.dimension} "
+                f"features leave in {self.layout.slots} slots; use fewer features or a larger ring"
+            )
+        if levels_needed(self.spec) > self.parameters.top_level:
+            raise PlanError(
+                f"the learner needs {levels_needed(self.spec)} levels and the ring has {self.parameters.top_level}"
+            )
+
+    @property
+    def layout(self) -> FeatureMajor:
+        """Where features and images sit."""
+        return FeatureMajor(self.parameters.slots, self.spec.dimension)
+
+    @cached_property
+    def baby(self) -> int:
+        """g: diagonals m = m1 + g m2 with m1 < g; the power of two nearest to the square root of D / 2."""
+        half = self.spec.dimension // 2
+        root = 1 << (isqrt(half).bit_length() - 1)
+        return 2 * root if half > 2 * root * root else root
+
+    @property
+    def giant(self) -> int:
+        """Number of giant steps: m2 = 0 ... D / 2 / g."""
+        return self.spec.dimension // 2 // self.baby + 1
+
+    @property
+    def padded_columns(self) -> int:
+        """Columns rounded up to a power of two: the period of the diagonals that score a query."""
+        return 1 << (self.spec.columns - 1).bit_length()
+
+    @property
+    def top(self) -> int:
+        """Level of fresh images."""
+        return self.parameters.top_level
+
+    @property
+    def solve_level(self) -> int:
+        """Level of the scatter diagonals and class sums when the solve starts."""
+        return self.weight_level + (self.spec.schedule.products if self.spec.solves else 0)
+
+    @property
+    def weight_level(self) -> int:
+        """Level of the encrypted weights."""
+        return self.top - self.spec.weight_levels
+
+    @property
+    def score_level(self) -> int:
+        """Level of encrypted scores."""
+        return self.top - self.spec.score_levels
+
+    # ---- Galois elements --------------------------------------------------------------------------------------
+
+    def feature_shift(self, features: int) -> int:
+        """Rotation that brings feature f + features to f."""
+        return rotation(self.parameters, features * self.layout.batch)
+
+    def conjugate_shift(self, features: int) -> int:
+        """The same, and conjugated."""
+        return conjugation(self.parameters, features * self.layout.batch)
+
+    @property
+    def fold_shifts(self) -> list[int]:
+        """Rotations (in slots) whose doubling sum adds all positions into b = 0."""
+        return [1 << i for i in range(int(log2(self.layout.batch)))]
+
+    @property
+    def baby_elements(self) -> list[int]:
+        """Rotate-and-conjugate by 0 ... g - 1 features."""
+        return [self.conjugate_shift(m) for m in range(self.baby)]
+
+    @property
+    def giant_elements(self) -> list[int]:
+        """Rotate by 0, -g, -2g ... features."""
+        return [self.feature_shift(-self.baby * m) for m in range(self.giant)]
+
+    def key_requests(self) -> tuple[KeyRequest, ...]:
+        """The keys that training and classifying use, each at the highest level it is used at."""
+        p, top = self.parameters, self.top
+        requests = [KeyRequest(RELINEARISATION, top), KeyRequest(conjugation(p), top)]
+        several = self.spec.columns > 1
+        requests += [KeyRequest(rotation(p, s), top - 1) for s in self.fold_shifts]
+        spread = self.solve_level + 1 if several and self.spec.solves else self.weight_level
+        requests += [KeyRequest(rotation(p, -s), spread) for s in self.fold_shifts]
+        if self.spec.solves:
+            requests += [KeyRequest(g, top) for g in self.baby_elements + self.giant_elements]
+            requests.append(KeyRequest(self.feature_shift(self.baby), self.solve_level))
+            requests.append(KeyRequest(self.feature_shift(-1), self.solve_level))
+        if several:
+            requests.append(KeyRequest(rotation(p, -1), top - 1))
+            requests.append(KeyRequest(rotation(p, 1), self.weight_level))
+            requests += [KeyRequest(self.conjugate_shift(m), self.weight_level) for m in range(self.padded_columns)]
+        requests += [KeyRequest(self.feature_shift(m), self.score_level) for m in self.score_shifts]
+        return merge_requests(requests)
+
+    @property
+    def score_shifts(self) -> list[int]:
+        """Features to rotate by when the partial sums of a score are added: K, 2K ... D / 2."""
+        first, last = self.padded_columns.bit_length() - 1, self.spec.dimension.bit_length() - 1
+        return [1 << i for i in range(first, last)]
+
+    # ---- scales -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def solve_scale(self) -> float:
+        """Scale of the last iterate of the solve: each product is with diagonals at the scale of the solve's level."""
+        scales, primes = self.parameters.scales, self.parameters.primes
+        scale = scales[self.solve_level]
+        for level in range(self.solve_level, self.weight_level, -1):
+            scale = scales[self.solve_level] * scale / primes[level]
+        return scale

@@ -1,0 +1,131 @@
+"""The secret key: making it, encrypting and decrypting with it, and making the keys that are given away."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cipherlens._secret import SecretRing
+from cipherlens.errors import KeyMismatch
+from cipherlens.owner.randomness import Small, fresh_error, fresh_seed, fresh_ternary
+from cipherlens.scheme.ciphertext import Ciphertext, Plaintext
+from cipherlens.scheme.engine import Engine
+from cipherlens.scheme.expansion import SeedUse, expand
+from cipherlens.scheme.keys import RELINEARISATION, EvaluationKeys, KeyRequest, PublicKey, SwitchingKey
+from cipherlens.scheme.types import Limbs, Slots
+
+
+def secret_ring(engine: Engine) -> SecretRing:
+    """The owner's compiled ring for the same parameters and kernels."""
+    p = engine.parameters
+    return SecretRing(p.ring_dimension, [*p.primes, *p.special_primes], len(p.special_primes), p.digit, engine.kernel)
+
+
+@dataclass(frozen=True, eq=False)
+class SeededCiphertext:
+    """A fresh ciphertext whose uniform part is a seed: half the size.
+
+    Attributes:
+        data: float64 (limbs, N), the part that depends on the message.
+        seed: 32 bytes from which the other part expands.
+        scale: scale of the message.
+    """
+
+    data: Limbs
+    seed: bytes
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class SecretKey:
+    """A uniform ternary secret.
+
+    Attributes:
+        engine: the ring.
+        key_id: 32 random hexadecimal digits that name the key; they reveal nothing of it.
+        coefficients: int8 (N,) in {-1, 0, 1}.
+    """
+
+    engine: Engine
+    key_id: str
+    coefficients: Small = field(repr=False)
+    _ring: SecretRing = field(init=False, repr=False)
+    _secret: Limbs = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        n = self.engine.parameters.ring_dimension
+        if self.coefficients.shape != (n,) or not np.isin(self.coefficients, (-1, 0, 1)).all():
+            raise KeyMismatch("this secret key is not ternary or belongs to another ring dimension")
+        object.__setattr__(self, "_ring", secret_ring(self.engine))
+        object.__setattr__(self, "_secret", self._ring.secret(self.coefficients))
+
+    @classmethod
+    def create(cls, engine: Engine) -> SecretKey:
+        """A fresh key from the operating system's randomness."""
+        return cls(engine, os.urandom(16).hex(), fresh_ternary(engine.parameters.ring_dimension))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a secret key is never pickled; store it with a passphrase instead")
+
+    def encrypt_seeded(self, plaintext: Plaintext, threads: int = 1) -> SeededCiphertext:
+        """Encrypt with a fresh seed and a fresh error."""
+        seed = fresh_seed()
+        uniform = expand(self.engine.ring, seed, SeedUse.CIPHERTEXT, 0, range(plaintext.limbs))
+        error = fresh_error(self.engine.parameters.ring_dimension)
+        data = self._ring.encrypt(plaintext.data, uniform, error, self._secret, threads)
+        return SeededCiphertext(data, seed, plaintext.scale)
+
+    def encrypt(self, plaintext: Plaintext, threads: int = 1) -> Ciphertext:
+        """Encrypt; both parts in full."""
+        return expand_ciphertext(self.engine, self.encrypt_seeded(plaintext, threads))
+
+    def decrypt(self, ciphertext: Ciphertext) -> Slots:
+        """Slot values, complex128 (N / 2,). They carry the encryption's error: for the owner alone."""
+        coefficients = self._ring.decrypt(ciphertext.data, self._secret)
+        return self.engine.encoder.project(coefficients, ciphertext.scale)
+
+    def public_key(self) -> PublicKey:
+        """The key that contributors encrypt with, modulo all primes."""
+        p = self.engine.parameters
+        seed = fresh_seed()
+        every = list(range(len(p.primes) + len(p.special_primes)))
+        uniform = expand(self.engine.ring, seed, SeedUse.PUBLIC_KEY, 0, every)
+        b = self._ring.public_key(uniform, fresh_error(p.ring_dimension), self._secret)
+        return PublicKey(p, self.key_id, np.stack([b, uniform]), seed)
+
+    def switching_key(self, request: KeyRequest, threads: int = 1) -> SwitchingKey:
+        """One evaluation key. An automorphism's key switches to the secret *before* it; see core/key_switching.cpp."""
+        p = self.engine.parameters
+        if request.number == RELINEARISATION:
+            source, target = self._ring.square(self._secret), self._secret
+        else:
+            inverse = pow(request.number, -1, 2 * p.ring_dimension)
+            source, target = self._secret, self._ring.automorphism(self._secret, inverse)
+        limbs = request.level + 1
+        seed = fresh_seed()
+        indices = self.engine.extended_indices(limbs)
+        digits = p.digits(limbs)
+        uniform = np.stack([expand(self.engine.ring, seed, SeedUse.SWITCHING_KEY, d, indices) for d in range(digits)])
+        errors = np.concatenate([fresh_error(p.ring_dimension) for _ in range(digits)])
+        b = self._ring.switching_key(uniform, errors, source, target, threads)
+        return SwitchingKey(np.stack([b, uniform], axis=1), seed)
+
+    def evaluation_keys(
+        self, requests: Sequence[KeyRequest], threads: int = 1, progress: Callable[[int, int], None] | None = None
+    ) -> EvaluationKeys:
+        """The keys that a plan lists, and no others."""
+        keys = {}
+        for done, request in enumerate(requests):
+            keys[request.number] = self.switching_key(request, threads)
+            if progress is not None:
+                progress(done + 1, len(requests))
+        return EvaluationKeys(self.engine.parameters, self.key_id, keys)
+
+
+def expand_ciphertext(engine: Engine, fresh: SeededCiphertext) -> Ciphertext:
+    """Both parts of a seeded ciphertext."""
+    uniform = expand(engine.ring, fresh.seed, SeedUse.CIPHERTEXT, 0, range(fresh.data.shape[0]))
+    return Ciphertext(np.stack([fresh.data, uniform]), fresh.scale)

@@ -1,0 +1,85 @@
+"""The compiled evaluator for one set of parameters, and the choice of its kernels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cipherlens._evaluator import Encoder, Ring, available_kernels, check_kernels
+from cipherlens.errors import PlanError, RangeError
+from cipherlens.scheme.parameters import Parameters
+from cipherlens.scheme.types import Limbs, Slots
+
+KERNEL_VARIABLE = "CIPHERLENS_KERNEL"
+
+
+def choose_kernel() -> str:
+    """The fastest kernels of this machine, or those that the environment variable CIPHERLENS_KERNEL names.
+
+    Raises:
+        PlanError: the variable names kernels that this machine cannot run, or none passes its self-check.
+    """
+    names = available_kernels()
+    wanted = os.environ.get(KERNEL_VARIABLE)
+    if wanted:
+        if wanted not in names:
+            raise PlanError(f"{KERNEL_VARIABLE}={wanted} does not run on this machine; it has {', '.join(names)}")
+        return wanted
+    for name in names:
+        try:
+            check_kernels(name)
+        except RuntimeError:
+            continue
+        return name
+    raise PlanError("no kernels pass their self-check on this machine; `cipherlens doctor` says more")
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Tables and kernels for one set of parameters. Immutable, shared freely between threads.
+
+    Attributes:
+        parameters: what the tables were made for.
+        kernel: name of the kernels in use.
+        ring: the compiled ring.
+        encoder: the compiled canonical embedding.
+    """
+
+    parameters: Parameters
+    kernel: str = field(default_factory=choose_kernel)
+    ring: Ring = field(init=False, repr=False, compare=False)
+    encoder: Encoder = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        p = self.parameters
+        ring = Ring(p.ring_dimension, [*p.primes, *p.special_primes], len(p.special_primes), p.digit, self.kernel)
+        object.__setattr__(self, "ring", ring)
+        object.__setattr__(self, "encoder", Encoder(p.ring_dimension))
+
+    def special_indices(self) -> list[int]:
+        """Prime indices of the special primes."""
+        return list(range(self.ring.chain, self.ring.chain + self.ring.special))
+
+    def extended_indices(self, limbs: int) -> list[int]:
+        """Prime indices of an extended polynomial: the first `limbs` of the chain, then the special ones."""
+        return [*range(limbs), *self.special_indices()]
+
+    def encode(self, values: Sequence[complex] | Slots, scale: float, limbs: int, threads: int = 1) -> Limbs:
+        """Slot values, shape (N / 2,), to a plaintext (limbs, N) in NTT form.
+
+        Raises:
+            RangeError: values times scale exceed 2^62, or are not finite.
+        """
+        slots = np.ascontiguousarray(values, np.complex128)
+        try:
+            return self.ring.residues(self.encoder.embed(slots, scale), limbs, threads)
+        except ValueError as error:
+            raise RangeError(f"these values cannot be encoded: {error}") from None

@@ -1,0 +1,254 @@
+"""Operations on ciphertexts. No function here takes a secret.
+
+Each docstring states levels used and key switches. Scales are floats compared exactly: the scale of a level is fixed
+by the parameters (`Parameters.scales`), every product of two operands at a level's scale has the same scale, and its
+rescaling ends at the next level's scale by definition. Adding what has different scales is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from cipherlens.errors import KeyMismatch, PlanError
+from cipherlens.scheme.ciphertext import Ciphertext, Plaintext
+from cipherlens.scheme.engine import Engine
+from cipherlens.scheme.keys import RELINEARISATION, EvaluationKeys, conjugation, rotation
+from cipherlens.scheme.types import Limbs, Slots
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluator:
+    """The operations of one ring under one owner's evaluation keys.
+
+    Attributes:
+        engine: tables and kernels.
+        keys: the owner's evaluation keys; None serves operations without a key switch.
+        threads: threads that one operation may use.
+
+    Raises:
+        KeyMismatch: the keys are for other parameters.
+    """
+
+    engine: Engine
+    keys: EvaluationKeys | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.keys is not None and self.keys.parameters.id != self.engine.parameters.id:
+            raise KeyMismatch("these evaluation keys were made for other parameters")
+
+    # ---- plumbing ---------------------------------------------------------------------------------------------
+
+    def map(self, function: Callable[[Evaluator, T], U], items: Iterable[T]) -> list[U]:
+        """[function(evaluator, item) ...], items shared among the threads, each with a single-threaded evaluator."""
+        single = replace(self, threads=1)
+        if self.threads == 1:
+            return [function(single, item) for item in items]
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(lambda item: function(single, item), items))
+
+    def _key(self, number: int) -> Limbs:
+        if self.keys is None:
+            raise KeyMismatch("this operation needs the owner's evaluation keys")
+        return self.keys[number].data
+
+    def scale(self, level: int) -> float:
+        """The scale that belongs to a level."""
+        return self.engine.parameters.scales[level]
+
+    @staticmethod
+    def _same(a: Ciphertext, b: Ciphertext | Plaintext) -> None:
+        if a.scale != b.scale or a.limbs != b.limbs:
+            raise PlanError(
+                f"operands differ: level {a.level} at scale {a.scale:.6g} and level {b.limbs - 1} at scale "
+                f"{b.scale:.6g}; bring both to one level with `at_level` first"
+            )
+
+    def _residues(self, value: int, limbs: int) -> list[float]:
+        residues = []
+        for prime in self.engine.parameters.primes[:limbs]:
+            r = value % prime
+            residues.append(float(r - prime if r > prime // 2 else r))
+        return residues
+
+    # ---- encoding ---------------------------------------------------------------------------------------------
+
+    def encode(self, values: Sequence[complex] | Slots, level: int, scale: float | None = None) -> Plaintext:
+        """Slot values, shape (N / 2,), at a level; at the level's own scale unless another is given."""
+        scale = self.scale(level) if scale is None else scale
+        return Plaintext(self.engine.encode(values, scale, level + 1, self.threads), scale)
+
+    # ---- sums -------------------------------------------------------------------------------------------------
+
+    def add(self, a: Ciphertext, b: Ciphertext) -> Ciphertext:
+        """a + b; no level, no key switch. PlanError when levels or scales differ."""
+        self._same(a, b)
+        return Ciphertext(self.engine.ring.add(*_same_parts(a.data, b.data), self.threads), a.scale)
+
+    def subtract(self, a: Ciphertext, b: Ciphertext) -> Ciphertext:
+        """a - b; no level, no key switch. PlanError when levels or scales differ."""
+        self._same(a, b)
+        return Ciphertext(self.engine.ring.subtract(*_same_parts(a.data, b.data), self.threads), a.scale)
+
+    def negate(self, a: Ciphertext) -> Ciphertext:
+        """-a; exact."""
+        return Ciphertext(-a.data, a.scale)
+
+    def total(self, items: Sequence[Ciphertext]) -> Ciphertext:
+        """The sum of ciphertexts of one level and scale."""
+        result = items[0]
+        for item in items[1:]:
+            result = self.add(result, item)
+        return result
+
+    def add_plain(self, a: Ciphertext, b: Plaintext) -> Ciphertext:
+        """a + b for a clear b at the same level and scale; no level, no key switch."""
+        self._same(a, b)
+        data = np.array(a.data)
+        data[:1] = self.engine.ring.add(a.data[:1], b.data[None], self.threads)
+        return Ciphertext(data, a.scale)
+
+    # ---- products ---------------------------------------------------------------------------------------------
+
+    def tensor(self, a: Sequence[Ciphertext], b: Sequence[Ciphertext]) -> Ciphertext:
+        """sum_t a[t] * b[t] as three parts, neither relinearised nor rescaled; no level, no key switch."""
+        for x, y in zip(a, b, strict=True):
+            self._same(x, a[0])
+            self._same(y, b[0])
+        data = self.engine.ring.tensor([x.data for x in a], [y.data for y in b], self.threads)
+        return Ciphertext(data, a[0].scale * b[0].scale)
+
+    def relinearise(self, a: Ciphertext, *, rescale: bool = False) -> Ciphertext:
+        """Three parts to two: one key switch. With rescale the same division also drops a prime: one level."""
+        scale = self._rescaled_scale(a, 1) if rescale else a.scale
+        data = self.engine.ring.key_switch(
+            a.data[2], self._key(RELINEARISATION), a.data[0], a.data[1], 1, rescale, self.threads
+        )
+        return Ciphertext(data, scale)
+
+    def multiply(self, a: Ciphertext, b: Ciphertext) -> Ciphertext:
+        """a * b: one level, one key switch."""
+        return self.relinearise(self.tensor([a], [b]), rescale=True)
+
+    def multiply_plain(self, a: Ciphertext, b: Plaintext) -> Ciphertext:
+        """a * b for a clear b, not rescaled; no key switch."""
+        return self.plain_products([a], [b])
+
+    def plain_products(self, a: Sequence[Ciphertext], b: Sequence[Plaintext]) -> Ciphertext:
+        """sum_t a[t] * b[t] for clear b, not rescaled; no key switch."""
+        for x in a:
+            self._same(x, a[0])
+        if any(y.limbs != a[0].limbs or y.scale != b[0].scale for y in b):
+            raise PlanError("plaintexts of other levels or scales than the ciphertexts they multiply")
+        data = self.engine.ring.multiply_plain([x.data for x in a], [y.data for y in b], self.threads)
+        return Ciphertext(data, a[0].scale * b[0].scale)
+
+    def combine(self, items: Sequence[tuple[Ciphertext, float]], scale: float) -> Ciphertext:
+        """sum of factor * ciphertext at the given scale, not rescaled; no key switch.
+
+        Each real factor becomes the integer round(factor * scale / ciphertext.scale); the ciphertexts share a level
+        but not necessarily a scale. This is how a ciphertext changes to the scale of another level.
+        """
+        limbs, parts = items[0][0].limbs, items[0][0].parts
+        if any(x.limbs != limbs or x.parts != parts for x, _ in items):
+            raise PlanError("the ciphertexts of a linear combination must share a level")
+        residues = [self._residues(round(factor * (scale / x.scale)), limbs) for x, factor in items]
+        return Ciphertext(
+            self.engine.ring.multiply_scalars([x.data for x, _ in items], residues, self.threads), scale
+        )
+
+    # ---- levels -----------------------------------------------------------------------------------------------
+
+    def _rescaled_scale(self, a: Ciphertext, levels: int) -> float:
+        """The scale after dividing by the last primes."""
+        if levels > a.level:
+            raise PlanError("no level is left for another product; plan the task with more levels")
+        scale, level = a.scale, a.level
+        for _ in range(levels):
+            scale, level = scale / self.engine.parameters.primes[level], level - 1
+        # The order in which floats were multiplied may have rounded away from the level's own scale, by far less than
+        # the noise of any operation: take that scale, so that equal scales compare equal.
+        own = self.scale(level)
+        return own if abs(scale - own) <= own * 2.0**-48 else scale
+
+    def rescale(self, a: Ciphertext, levels: int = 1) -> Ciphertext:
+        """Divide by the last primes and drop them: that many levels, no key switch."""
+        scale = self._rescaled_scale(a, levels)
+        return Ciphertext(self.engine.ring.divide(a.data, levels, self.threads), scale)
+
+    def truncate(self, a: Ciphertext, level: int) -> Ciphertext:
+        """Drop primes down to a level without dividing: values and scale stay. No key switch."""
+        if level > a.level:
+            raise PlanError(f"a ciphertext at level {a.level} cannot be raised to level {level}")
+        return a if level == a.level else Ciphertext(np.ascontiguousarray(a.data[:, : level + 1]), a.scale)
+
+    def at_level(self, a: Ciphertext, level: int, factor: float = 1.0) -> Ciphertext:
+        """factor * a at a lower level and that level's own scale; no key switch."""
+        if level == a.level and factor == 1.0 and a.scale == self.scale(level):
+            return a
+        if level >= a.level:
+            raise PlanError(f"changing the scale of a ciphertext at level {a.level} ends below level {a.level}")
+        above = self.truncate(a, level + 1)
+        wanted = self.scale(level + 1) * self.scale(level + 1)
+        return self.rescale(self.combine([(above, factor)], wanted))
+
+    # ---- automorphisms ----------------------------------------------------------------------------------------
+
+    def _automorphism(self, a: Ciphertext, galois: int) -> Ciphertext:
+        if galois == 1:
+            return a
+        data = self.engine.ring.key_switch(
+            a.data[1], self._key(galois), a.data[0], None, galois, False, self.threads
+        )
+        return Ciphertext(data, a.scale)
+
+    def rotate(self, a: Ciphertext, steps: int) -> Ciphertext:
+        """Slot j receives slot j + steps: one key switch, no level."""
+        return self._automorphism(a, rotation(self.engine.parameters, steps))
+
+    def conjugate(self, a: Ciphertext, steps: int = 0) -> Ciphertext:
+        """Rotate by `steps` and conjugate every slot: one key switch together, no level."""
+        return self._automorphism(a, conjugation(self.engine.parameters, steps))
+
+    def hoisted(self, a: Ciphertext, galois_elements: Sequence[int]) -> list[Ciphertext]:
+        """Several automorphisms of one ciphertext (Galois elements; 1 gives the ciphertext itself).
+
+        The decomposition, the larger part of a key switch, is done once (Halevi, Shoup, "Faster homomorphic linear
+        transformations in HElib", 2018). Results equal those of single rotations bit for bit.
+        """
+        ring = self.engine.ring
+        digits = ring.decompose(a.data[1], self.threads) if any(g != 1 for g in galois_elements) else None
+        results = []
+        for galois in galois_elements:
+            if galois == 1 or digits is None:
+                results.append(a)
+                continue
+            extended = ring.inner_product(digits, self._key(galois), self.threads)
+            results.append(
+                Ciphertext(ring.mod_down(extended, a.data[0], None, galois, self.threads), a.scale)
+            )
+        return results
+
+    def real(self, a: Ciphertext) -> Ciphertext:
+        """2 Re(a) = a + conj(a): one key switch, no level. The factor is the caller's to fold elsewhere."""
+        return self.add(a, self.conjugate(a))
+
+
+def _same_parts(a: Limbs, b: Limbs) -> tuple[Limbs, Limbs]:
+    """Both with as many parts as the longer one has; missing parts are zero."""
+    if a.shape[0] == b.shape[0]:
+        return a, b
+    parts = max(a.shape[0], b.shape[0])
+
+    def padded(x: Limbs) -> Limbs:
+        return np.concatenate([x, np.zeros((parts - x.shape[0], *x.shape[1:]))])
+
+    return padded(a), padded(b)
