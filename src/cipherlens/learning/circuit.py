@@ -138,11 +138,42 @@ class Circuit:
 
     # ---- scales -----------------------------------------------------------------------------------------------
 
+    # The owner decrypts at these scales, whatever a file claims.
+
     @cached_property
-    def solve_scale(self) -> float:
+    def _iterate_scale(self) -> float:
         """Scale of the last iterate of the solve: each product is with diagonals at the scale of the solve's level."""
-        scales, primes = self.parameters.scales, self.parameters.primes
-        scale = scales[self.solve_level]
+        scale = self.parameters.scales[self.solve_level]
         for level in range(self.solve_level, self.weight_level, -1):
-            scale = scales[self.solve_level] * scale / primes[level]
+            scale = self.parameters.rescaled(self.parameters.scales[self.solve_level] * scale, level)
         return scale
+
+    @property
+    def iterate_factor(self) -> float:
+        """W = iterate_factor * last iterate; the factor goes into the scale."""
+        schedule = self.spec.schedule
+        return schedule.final * schedule.right_hand_side[0] if self.spec.solves else 1.0
+
+    @property
+    def target_scale(self) -> float:
+        """Scale of the right-hand side and of the centres."""
+        return self.parameters.scales[self.solve_level]
+
+    @property
+    def weight_scale(self) -> float:
+        """Scale of the weights."""
+        return self._iterate_scale / self.iterate_factor
+
+    @property
+    def residual_scale(self) -> float:
+        """Scale of gram (R - A W)."""
+        product = self.parameters.scales[self.solve_level] * self._iterate_scale
+        return self.parameters.rescaled(product, self.weight_level) / self.iterate_factor
+
+    @property
+    def score_scale(self) -> float:
+        """Scale of scores."""
+        if self.spec.columns > 1:
+            return self.parameters.scales[self.score_level]
+        above = self.score_level + 1
+        return self.parameters.rescaled(self.weight_scale * self.parameters.scales[above], above)

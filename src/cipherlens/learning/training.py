@@ -192,11 +192,12 @@ class Trainer:
     def _solve(
         self, diagonals: list[Ciphertext], right_hand_side: Ciphertext, progress: Callable[[float], None]
     ) -> tuple[Ciphertext, Ciphertext]:
-        evaluator, spec, schedule = self.evaluator, self.circuit.spec, self.circuit.spec.schedule
+        circuit, evaluator = self.circuit, self.evaluator
+        spec, schedule = circuit.spec, circuit.spec.schedule
         factors = schedule.right_hand_side
         # u_1 = factors[0] R shares R's level: the factor goes into the other terms instead, so that no level is spent.
         # With v_t = u_t / factors[0] the recurrence is the same with factors[t] / factors[0]. The diagonals keep the
-        # scale of level L - 2, so v_t has a scale of its own, which `Circuit.solve_scale` predicts.
+        # scale of level L - 2, so v_t has a scale of its own, which `Circuit.weight_scale` predicts.
         u, previous = right_hand_side, None
         for t, factor in enumerate(factors[1:], start=1):
             y = self._apply(diagonals, u)
@@ -206,10 +207,10 @@ class Trainer:
             u, previous = evaluator.rescale(evaluator.add(y, evaluator.combine(terms, y.scale))), u
             progress(t / len(factors))
         # W = final * factors[0] * v_T: the value v_T at this scale is W at a scale that much larger.
-        weights = Ciphertext(u.data, u.scale / (schedule.final * factors[0]))
+        per_w = circuit.iterate_factor
+        weights = Ciphertext(u.data, u.scale / per_w)
         # gram (R - ridge W - G W) = gram R - (gram G W + current W) + (current - gram ridge) W
         y = self._apply(diagonals, u)
-        per_w = schedule.final * factors[0]
         terms = [
             (evaluator.truncate(right_hand_side, u.level), -schedule.gram / per_w),
             (u, -(schedule.current - schedule.gram * spec.ridge)),

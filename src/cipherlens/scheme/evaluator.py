@@ -128,7 +128,7 @@ class Evaluator:
 
     def relinearise(self, a: Ciphertext, *, rescale: bool = False) -> Ciphertext:
         """Three parts to two: one key switch. With rescale the same division also drops a prime: one level."""
-        scale = self._rescaled_scale(a, 1) if rescale else a.scale
+        scale = self._divided_scale(a, 1) if rescale else a.scale
         data = self.engine.ring.key_switch(
             a.data[2], self._key(RELINEARISATION), a.data[0], a.data[1], 1, rescale, self.threads
         )
@@ -167,21 +167,17 @@ class Evaluator:
 
     # ---- levels -----------------------------------------------------------------------------------------------
 
-    def _rescaled_scale(self, a: Ciphertext, levels: int) -> float:
-        """The scale after dividing by the last primes."""
+    def _divided_scale(self, a: Ciphertext, levels: int) -> float:
         if levels > a.level:
             raise PlanError("no level is left for another product; plan the task with more levels")
-        scale, level = a.scale, a.level
-        for _ in range(levels):
-            scale, level = scale / self.engine.parameters.primes[level], level - 1
-        # The order in which floats were multiplied may have rounded away from the level's own scale, by far less than
-        # the noise of any operation: take that scale, so that equal scales compare equal.
-        own = self.scale(level)
-        return own if abs(scale - own) <= own * 2.0**-48 else scale
+        scale = a.scale
+        for level in range(a.level, a.level - levels, -1):
+            scale = self.engine.parameters.rescaled(scale, level)
+        return scale
 
     def rescale(self, a: Ciphertext, levels: int = 1) -> Ciphertext:
         """Divide by the last primes and drop them: that many levels, no key switch."""
-        scale = self._rescaled_scale(a, levels)
+        scale = self._divided_scale(a, levels)
         return Ciphertext(self.engine.ring.divide(a.data, levels, self.threads), scale)
 
     def truncate(self, a: Ciphertext, level: int) -> Ciphertext:

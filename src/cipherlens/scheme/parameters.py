@@ -106,6 +106,15 @@ class Parameters:
             scales.append(scales[-1] * scales[-1] / prime)
         return tuple(reversed(scales))
 
+    def rescaled(self, scale: float, level: int) -> float:
+        """The scale of a ciphertext at `level` after dividing by q_level.
+
+        The order in which floats were multiplied may have rounded away from the next level's own scale, by far less
+        than the noise of any operation; that scale is taken then, so that equal scales compare equal.
+        """
+        divided, own = scale / self.primes[level], self.scales[level - 1]
+        return own if abs(divided - own) <= own * 2.0**-48 else divided
+
     @property
     def modulus_bits(self) -> float:
         """log2(QP), the number that the security table bounds."""

@@ -1,0 +1,237 @@
+"""A data set of encrypted images: in memory or in a file, read one ciphertext at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cipherlens.errors import FormatError, InputError, KeyMismatch
+from cipherlens.learning.task import PublicTask
+from cipherlens.learning.training import Batch
+from cipherlens.scheme.engine import Engine
+from cipherlens.wire.container import Kind, Reader, Writer, header_int, header_str
+from cipherlens.wire.packed import unpack_ciphertext, unpack_seeded
+
+Packed = NDArray[np.uint8]
+Row = tuple[Packed, Packed]
+"""One ciphertext: the packed message half, and the seed (32 bytes) or the packed other half."""
+
+NO_IMAGE = -1
+"""Label of a position that holds no image."""
+
+LARGEST_COUNT = 1 << 40
+
+
+class Rows(Protocol):
+    """Packed ciphertexts, wherever they lie."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Row: ...
+
+
+@dataclass(frozen=True, eq=False)
+class _FileRows:
+    reader: Reader
+    other: str
+
+    def __len__(self) -> int:
+        return int(self.reader.shapes["message"][0])
+
+    def __getitem__(self, index: int) -> Row:
+        return (
+            self.reader.read("message", index, index + 1)[0],
+            self.reader.read(self.other, index, index + 1)[0],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class EncryptedImages:
+    """Images under one owner's key, in the layout of one task.
+
+    Attributes:
+        task: the public task they were encrypted for.
+        key_id: which secret key decrypts them.
+        images: their number.
+        seeded: whether the uniform halves are seeds (made with the secret key) or in full (with the public key).
+        labels: int32 (ciphertexts, 2B) class numbers in the clear, -1 where there is no image; None without labels.
+        names: the images' names, sealed for the owner.
+        rows: packed ciphertexts.
+    """
+
+    task: PublicTask
+    key_id: str
+    images: int
+    seeded: bool
+    labels: NDArray[np.int32] | None
+    names: bytes
+    rows: Rows
+
+    def __len__(self) -> int:
+        return self.images
+
+    def __repr__(self) -> str:
+        kind = "labelled" if self.labels is not None else "unlabelled"
+        return f"EncryptedImages({self.images} {kind} images in {len(self.rows)} ciphertexts, {self.nbytes:,} bytes)"
+
+    def _repr_html_(self) -> str:
+        return _html(repr(self))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of ciphertexts, seeds and names: what an upload takes, up to a few hundred."""
+        return len(self.rows) * sum(row_bytes(self.task, self.seeded)) + len(self.names)
+
+    def counts(self) -> NDArray[np.int64]:
+        """Images of each class, int64 (k,).
+
+        Raises:
+            InputError: the images carry no labels.
+        """
+        if self.labels is None:
+            raise InputError("these images carry no labels; encrypt them with labels to train on them")
+        present = self.labels[self.labels >= 0]
+        return np.bincount(present, minlength=self.task.spec.classes).astype(np.int64)
+
+    def batch(self, engine: Engine, index: int) -> Batch:
+        """One ciphertext, expanded, with its labels.
+
+        Raises:
+            FormatError: a residue is not below its prime.
+        """
+        top = self.task.circuit.top
+        message, other = self.rows[index]
+        scale = self.task.parameters.scales[top]
+        if self.seeded:
+            ciphertext = unpack_seeded(engine, message, other.tobytes(), top + 1, scale)
+        else:
+            ciphertext = unpack_ciphertext(engine, np.concatenate([message, other]), 2, top + 1, scale)
+        positions = self.task.circuit.layout.images
+        labels = np.full(positions, NO_IMAGE) if self.labels is None else self.labels[index].astype(np.int64)
+        return Batch(ciphertext, labels)
+
+    def batches(self, engine: Engine) -> Iterator[Batch]:
+        """Every ciphertext in turn; memory does not grow with their number."""
+        return (self.batch(engine, index) for index in range(len(self.rows)))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file of kind IMAGES."""
+        rows = (self.rows[i] for i in range(len(self.rows)))
+        write_images(path, self.task, self.key_id, self.images, self.seeded, self.labels, self.names, rows)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> EncryptedImages:
+        """Open a file of kind IMAGES; ciphertexts are read when they are needed.
+
+        Raises:
+            FormatError: the file is not what it claims to be.
+        """
+        reader = Reader.open(Path(path), Kind.IMAGES)
+        header = reader.header
+        task = PublicTask.from_dict(header.get("task"))
+        images = header_int(header, "images", 1, LARGEST_COUNT)
+        key_id = header_str(header, "key_id", 32)
+        seeded, labelled = header.get("seeded"), header.get("labelled")
+        if not isinstance(seeded, bool) or not isinstance(labelled, bool):
+            raise FormatError(f"{path} does not say how its images were encrypted")
+        count = task.circuit.layout.ciphertexts(images)
+        expected = _shapes(task, count, seeded, labelled, None)
+        names = reader.shapes.get("names")
+        if names is None or len(names) != 1:
+            raise FormatError(f"{path} holds no sealed names")
+        expected["names"] = (np.uint8, names)
+        found = {name: tuple(shape) for name, shape in reader.shapes.items()}
+        if found != {name: shape for name, (_, shape) in expected.items()}:
+            raise FormatError(f"{path} holds tensors of other shapes than its {images} images take")
+        labels = None
+        if labelled:
+            labels = reader.read("labels").astype(np.int32)
+            _check_labels(labels, images, task)
+        sealed = reader.read("names").tobytes()
+        return cls(task, key_id, images, seeded, labels, sealed, _FileRows(reader, "seeds" if seeded else "uniform"))
+
+
+def _check_labels(labels: NDArray[np.int32], images: int, task: PublicTask) -> None:
+    flat = labels.reshape(-1)
+    if flat[:images].min() < 0 or flat[:images].max() >= task.spec.classes or (flat[images:] != NO_IMAGE).any():
+        raise FormatError(f"the labels are not class numbers 0 to {task.spec.classes - 1} of {images} images")
+
+
+def row_bytes(task: PublicTask, seeded: bool) -> tuple[int, int]:
+    """Packed bytes of one ciphertext: its message half, and its seed or other half."""
+    half = task.parameters.ciphertext_bytes(task.circuit.top, 1)
+    return half, 32 if seeded else half
+
+
+def _shapes(
+    task: PublicTask, count: int, seeded: bool, labelled: bool, names: int | None
+) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
+    half, other = row_bytes(task, seeded)
+    shapes: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+        "message": (np.uint8, (count, half)),
+        "seeds" if seeded else "uniform": (np.uint8, (count, other)),
+    }
+    if labelled:
+        shapes["labels"] = (np.int32, (count, task.circuit.layout.images))
+    if names is not None:
+        shapes["names"] = (np.uint8, (names,))
+    return shapes
+
+
+def write_images(
+    path: str | os.PathLike[str],
+    task: PublicTask,
+    key_id: str,
+    images: int,
+    seeded: bool,
+    labels: NDArray[np.int32] | None,
+    names: bytes,
+    rows: Iterable[Row],
+) -> None:
+    """Write a file of kind IMAGES, one ciphertext at a time as `rows` gives them."""
+    count = task.circuit.layout.ciphertexts(images)
+    header = {
+        "task": task.to_dict(), "task_id": task.id, "parameters_id": task.parameters.id, "key_id": key_id,
+        "images": images, "seeded": seeded, "labelled": labels is not None,
+    }  # fmt: skip
+    shapes = _shapes(task, count, seeded, labels is not None, len(names))
+    with Writer(Path(path), Kind.IMAGES, header, shapes) as writer:
+        for message, other in rows:
+            writer.write("message", message[None])
+            writer.write("seeds" if seeded else "uniform", other[None])
+        if labels is not None:
+            writer.write("labels", labels)
+        writer.write("names", np.frombuffer(names, np.uint8))
+
+
+def pad_labels(task: PublicTask, numbers: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Class numbers (n,) to (ciphertexts, 2B), -1 where there is no image."""
+    positions = task.circuit.layout.images
+    table = np.full(task.circuit.layout.ciphertexts(len(numbers)) * positions, NO_IMAGE, np.int32)
+    table[: len(numbers)] = numbers
+    return table.reshape(-1, positions)
+
+
+def same_task(items: Iterable[tuple[str, PublicTask, str]]) -> None:
+    """Check that everything named belongs to one task and one key.
+
+    items: (what it is, its task, its key id). Raises KeyMismatch.
+    """
+    first: tuple[str, PublicTask, str] | None = None
+    for item in items:
+        if first is None:
+            first = item
+        elif item[1].id != first[1].id:
+            raise KeyMismatch(f"{item[0]} belongs to another task than {first[0]}; use files made from one task")
+        elif item[2] != first[2]:
+            raise KeyMismatch(f"{item[0]} is under another key than {first[0]}; use files made with one key pair")
+
+
+def _html(text: str) -> str:
+    return f"<code>{text.replace('&', '&amp;').replace('<', '&lt;')}</code>"

@@ -1,0 +1,205 @@
+"""Encrypted models and replies: what a server gives back, in memory or in a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cipherlens.errors import FormatError
+from cipherlens.learning.encrypted_images import LARGEST_COUNT
+from cipherlens.learning.task import PublicTask
+from cipherlens.learning.training import EncryptedModel
+from cipherlens.scheme.ciphertext import Ciphertext
+from cipherlens.scheme.engine import Engine
+from cipherlens.wire.container import Kind, Reader, Writer, header_int, header_str
+from cipherlens.wire.packed import pack_ciphertext, unpack_ciphertext
+
+Packed = NDArray[np.uint8]
+
+TABLE_LEVEL = 1
+"""Tables that are only decrypted keep two primes: enough for their values, and a decryption uses no more."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """From what a result was computed, so that another machine can compute it again.
+
+    Attributes:
+        kind: "train" or "classify".
+        inputs: SHA-256 of the body of every input file, in order.
+    """
+
+    kind: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """An encrypted model.
+
+    Attributes:
+        task, key_id: what it was trained for, and under which key.
+        counts: int64 (k,), training images of each class.
+        tables: packed ciphertexts: weights, right_hand_side, and where the learner has them residual and centres.
+    """
+
+    task: PublicTask
+    key_id: str
+    counts: NDArray[np.int64]
+    tables: Mapping[str, Packed]
+
+    def __repr__(self) -> str:
+        return f"TrainedModel({self.task.spec.kind}, {self.counts.sum()} images, {self.nbytes:,} bytes, encrypted)"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its ciphertexts."""
+        return sum(table.nbytes for table in self.tables.values())
+
+    @classmethod
+    def of(
+        cls, task: PublicTask, key_id: str, counts: NDArray[np.int64], model: EncryptedModel, engine: Engine
+    ) -> TrainedModel:
+        """Pack what training gave."""
+        tables = {"weights": pack_ciphertext(engine, model.weights)}
+        for name in ("right_hand_side", "residual", "centres"):
+            ciphertext: Ciphertext | None = getattr(model, name)
+            if ciphertext is not None:
+                tables[name] = pack_ciphertext(engine, lowered(ciphertext))
+        return cls(task, key_id, counts, tables)
+
+    def weights(self, engine: Engine) -> Ciphertext:
+        """W, at the level that classifying starts from. Raises FormatError when a residue is not below its prime."""
+        circuit = self.task.circuit
+        return unpack_ciphertext(engine, self.tables["weights"], 2, circuit.weight_level + 1, circuit.weight_scale)
+
+    def lowered_tables(self, engine: Engine) -> dict[str, Packed]:
+        """All tables at the lowest level that decrypts them: what a reply carries."""
+        return {**self.tables, "weights": pack_ciphertext(engine, lowered(self.weights(engine)))}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file of kind MODEL."""
+        header = {**_header(self.task, self.key_id), "counts": self.counts.tolist()}
+        _write(path, Kind.MODEL, header, dict(self.tables))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TrainedModel:
+        """Read a file of kind MODEL. Raises FormatError."""
+        with Reader.open(Path(path), Kind.MODEL) as reader:
+            task = PublicTask.from_dict(reader.header.get("task"))
+            counts = read_counts(reader, task)
+            tables = _read_tables(reader, table_levels(task, lowered=False), task)
+            return cls(task, header_str(reader.header, "key_id", 32), counts, tables)
+
+
+@dataclass(frozen=True, eq=False)
+class Reply:
+    """Encrypted scores, and the encrypted tables of the model that the owner checks them with.
+
+    Attributes:
+        task, key_id, counts: of the model.
+        images: queries.
+        scores: uint8 (ciphertexts, bytes), packed.
+        tables: the model's tables, lowered.
+        names: the queries' names, sealed for the owner.
+    """
+
+    task: PublicTask
+    key_id: str
+    counts: NDArray[np.int64]
+    images: int
+    scores: Packed
+    tables: Mapping[str, Packed]
+    names: bytes
+
+    def __repr__(self) -> str:
+        return f"Reply({self.images} images, {self.nbytes:,} bytes, encrypted)"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its ciphertexts."""
+        return self.scores.nbytes + sum(table.nbytes for table in self.tables.values())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file of kind REPLY."""
+        header = {**_header(self.task, self.key_id), "counts": self.counts.tolist(), "images": self.images}
+        tensors = {**self.tables, "scores": self.scores, "names": np.frombuffer(self.names, np.uint8)}
+        _write(path, Kind.REPLY, header, tensors)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Reply:
+        """Read a file of kind REPLY. Raises FormatError."""
+        with Reader.open(Path(path), Kind.REPLY) as reader:
+            task = PublicTask.from_dict(reader.header.get("task"))
+            images = header_int(reader.header, "images", 1, LARGEST_COUNT)
+            counts = read_counts(reader, task)
+            shape = (task.circuit.layout.ciphertexts(images), score_bytes(task))
+            if tuple(reader.shapes.get("scores", ())) != shape or len(reader.shapes.get("names", ())) != 1:
+                raise FormatError(f"{path} does not hold the scores of its {images} images")
+            tables = _read_tables(reader, table_levels(task, lowered=True), task, {"scores", "names"})
+            key_id = header_str(reader.header, "key_id", 32)
+            return cls(task, key_id, counts, images, reader.read("scores"), tables, reader.read("names").tobytes())
+
+
+def lowered(ciphertext: Ciphertext) -> Ciphertext:
+    """At most TABLE_LEVEL, values and scale unchanged."""
+    if ciphertext.level <= TABLE_LEVEL:
+        return ciphertext
+    return replace(ciphertext, data=np.ascontiguousarray(ciphertext.data[:, : TABLE_LEVEL + 1]))
+
+
+def table_levels(task: PublicTask, *, lowered: bool) -> dict[str, int]:
+    """Which tables a model of this task has, and the level each is stored at."""
+    circuit = task.circuit
+    levels = {"weights": circuit.weight_level, "right_hand_side": circuit.solve_level}
+    if task.spec.solves:
+        levels["residual"] = circuit.weight_level - 1
+    if task.spec.kind != "ridge":
+        levels["centres"] = circuit.solve_level
+    return {n: min(v, TABLE_LEVEL) if lowered or n != "weights" else v for n, v in levels.items()}
+
+
+def score_bytes(task: PublicTask) -> int:
+    """Packed bytes of one ciphertext of scores."""
+    return task.parameters.ciphertext_bytes(task.circuit.score_level, 2)
+
+
+def read_counts(reader: Reader, task: PublicTask) -> NDArray[np.int64]:
+    """The header's images of each class. Raises FormatError."""
+    counts = reader.header.get("counts")
+    if (
+        not isinstance(counts, list)
+        or len(counts) != task.spec.classes
+        or not all(type(c) is int and 0 < c < LARGEST_COUNT for c in counts)
+    ):
+        raise FormatError(f"the counts in this file are not {task.spec.classes} positive numbers of images")
+    return np.array(counts, np.int64)
+
+
+def _header(task: PublicTask, key_id: str) -> dict[str, object]:
+    return {"task": task.to_dict(), "task_id": task.id, "parameters_id": task.parameters.id, "key_id": key_id}
+
+
+def _write(path: str | os.PathLike[str], kind: Kind, header: dict[str, object], tensors: Mapping[str, Packed]) -> None:
+    shapes = {name: (tensor.dtype.type, tensor.shape) for name, tensor in tensors.items()}
+    with Writer(Path(path), kind, header, shapes) as writer:
+        for name, tensor in tensors.items():
+            writer.write(name, tensor)
+
+
+def _read_tables(
+    reader: Reader, levels: Mapping[str, int], task: PublicTask, others: set[str] | None = None
+) -> dict[str, Packed]:
+    if set(reader.shapes) != set(levels) | (others or set()):
+        raise FormatError("this file does not hold the tables of its learner")
+    tables = {}
+    for name, level in levels.items():
+        if tuple(reader.shapes[name]) != (task.parameters.ciphertext_bytes(level, 2),):
+            raise FormatError(f"the table {name!r} in this file is not of the size that its task gives it")
+        tables[name] = reader.read(name)
+    return tables

@@ -1,0 +1,67 @@
+"""The public half of a task: all that a server needs to know to train and classify."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+from cipherlens.errors import FormatError
+from cipherlens.learning.circuit import Circuit
+from cipherlens.learning.learners import LearnerSpec
+from cipherlens.scheme.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class PublicTask:
+    """Parameters of the ring and of the learner. Holds no statistic of any image beyond `spec.upper`.
+
+    Attributes:
+        parameters: the ring, inside the security table.
+        spec: the learner and the public numbers of its solve.
+        nonce: 32 hexadecimal digits, drawn when the task is planned: tasks with the same numbers stay apart, since
+            their feature maps may differ.
+    """
+
+    parameters: Parameters
+    spec: LearnerSpec
+    nonce: str
+
+    @cached_property
+    def circuit(self) -> Circuit:
+        """Sizes, levels and keys."""
+        return Circuit(self.parameters, self.spec)
+
+    def to_dict(self) -> dict[str, object]:
+        """A JSON-able description; `from_dict` is its inverse."""
+        return {"parameters": self.parameters.to_dict(), "learner": asdict(self.spec), "nonce": self.nonce}
+
+    @classmethod
+    def from_dict(cls, values: object) -> PublicTask:
+        """A task from untrusted JSON.
+
+        Raises:
+            FormatError: missing or ill-typed fields.
+            PlanError, SecurityError: numbers that do not fit together or the security table.
+        """
+        if not isinstance(values, dict) or set(values) != {"parameters", "learner", "nonce"}:
+            raise FormatError("this file does not describe a task; it was not written by Cipherlens")
+        learner, nonce = values["learner"], values["nonce"]
+        if not isinstance(nonce, str) or len(nonce) != 32 or not set(nonce) <= set("0123456789abcdef"):
+            raise FormatError("the task in this file has no valid nonce")
+        kinds = {"kind": str, "classes": int, "dimension": int, "ridge": float, "upper": float, "steps": int}
+        if not isinstance(learner, dict) or set(learner) != set(kinds):
+            raise FormatError("the task in this file does not describe its learner")
+        for name, kind in kinds.items():
+            if type(learner[name]) is not kind:
+                raise FormatError(f"the learner's {name!r} in this file is not of type {kind.__name__}")
+        if learner["classes"] > 1 << 15:
+            raise FormatError("the task in this file has more classes than any ring has slots")
+        return cls(Parameters.from_dict(values["parameters"]), LearnerSpec(**learner), nonce)
+
+    @cached_property
+    def id(self) -> str:
+        """The first 128 bits of SHA-256 over the canonical JSON description, in hexadecimal."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]

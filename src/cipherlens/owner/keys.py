@@ -1,0 +1,238 @@
+"""An owner's keys: secret, public and evaluation keys of one task, and the folder they lie in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cipherlens.errors import FormatError, InputError, KeyMismatch
+from cipherlens.learning.encrypted_images import EncryptedImages
+from cipherlens.learning.results import Reply, TrainedModel
+from cipherlens.learning.task import PublicTask
+from cipherlens.learning.twin import ClearModel
+from cipherlens.owner.decryption import Answers, decrypt_reply, open_model
+from cipherlens.owner.encryption import Encryptor, Progress, PublicEncryptor, SecretEncryptor, encrypt_images, prepare
+from cipherlens.owner.sealed import new_sealing_keys, unwrap, wrap
+from cipherlens.owner.secret_key import SecretKey
+from cipherlens.planning.task import PrivateNotes, Task
+from cipherlens.scheme.engine import Engine, usable_cores
+from cipherlens.scheme.keys import EvaluationKeys, PublicKey
+from cipherlens.scheme.parameters import require_secure
+from cipherlens.wire.container import (
+    Kind,
+    Reader,
+    Writer,
+    canonical_json,
+    header_bool,
+    header_hex,
+    parse_json_object,
+)
+from cipherlens.wire.keys import read_evaluation_keys, read_public_key, write_evaluation_keys, write_public_key
+
+SECRET, PUBLIC, EVALUATION = "secret.cl", "public.cl", "evaluation.cl"
+
+SEALING_BYTES = 32
+
+
+@dataclass(frozen=True, eq=False)
+class ContributorKeys:
+    """What a contributor has: the public key and the task. Encrypts, and can read nothing.
+
+    Attributes:
+        task: the task, with its feature map.
+        public: the owner's public key.
+        sealing_key: the owner's X25519 public key, for names.
+    """
+
+    task: Task
+    public: PublicKey
+    sealing_key: bytes
+
+    def encrypt(
+        self, images: Any, labels: Any = None, *, labelled: bool | None = None, threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> EncryptedImages:  # fmt: skip
+        """As `Keys.encrypt`, twice the size, for the owner of the public key alone to read."""
+        encryptor = PublicEncryptor(Engine(self.task.public.parameters), self.public)
+        return _encrypt(self.task, encryptor, self.sealing_key, images, labels, labelled, threads, progress)
+
+    @classmethod
+    def load(cls, task: Task, path: str | os.PathLike[str]) -> ContributorKeys:
+        """Read public.cl. Raises FormatError, or KeyMismatch when it is not of the task's parameters."""
+        public, sealing = read_public_key(Path(path))
+        if public.parameters.id != task.public.parameters.id:
+            raise KeyMismatch(f"{path} was made for other parameters than the task's; ask the owner for the right one")
+        return cls(task, public, sealing)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnerSecrets:
+    """What decrypting needs: the content of secret.cl.
+
+    Attributes:
+        task: the public task the key was made for.
+        notes: class names and statistics for the checks.
+        secret: the secret key.
+        sealing_private: X25519 private key, 32 bytes, for names.
+    """
+
+    task: PublicTask
+    notes: PrivateNotes
+    secret: SecretKey
+    sealing_private: bytes = field(repr=False)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("secret keys are never pickled; save them with a passphrase instead")
+
+    def decrypt(self, reply: Reply) -> Answers:
+        """Labels and scores. Raises KeyMismatch, FormatError, and RangeError when the solve left its range."""
+        return decrypt_reply(self.secret, self.sealing_private, self.task, self.notes, reply)
+
+    def open(self, model: TrainedModel) -> ClearModel:
+        """A model's weights in the clear. Raises as `decrypt`."""
+        return open_model(self.secret, self.task, self.notes, model)
+
+    def save(self, path: Path, passphrase: bytes | None) -> None:
+        """Write secret.cl, mode 0600, wrapped by the passphrase unless that is None."""
+        notes = canonical_json(self.notes.to_dict()).encode()
+        coefficients = (self.secret.coefficients + 1).astype(np.uint8).tobytes()
+        payload = len(notes).to_bytes(4, "little") + notes + self.sealing_private + coefficients
+        if passphrase is not None:
+            payload = wrap(payload, passphrase)
+        header = {"task": self.task.to_dict(), "key_id": self.secret.key_id, "wrapped": passphrase is not None}
+        with Writer(path, Kind.SECRET_KEY, header, {"payload": (np.uint8, (len(payload),))}, private=True) as writer:
+            writer.write("payload", np.frombuffer(payload, np.uint8))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], passphrase: bytes | None = None) -> OwnerSecrets:
+        """Read secret.cl.
+
+        Raises:
+            KeyMismatch: the passphrase is wrong or missing.
+            FormatError: the file is damaged.
+        """
+        with Reader.open(Path(path), Kind.SECRET_KEY) as reader:
+            task = PublicTask.from_dict(reader.header.get("task"))
+            key_id = header_hex(reader.header, "key_id", 32)
+            if set(reader.shapes) != {"payload"}:
+                raise FormatError(f"{path} holds no secret key")
+            payload = reader.read("payload").tobytes()
+            if header_bool(reader.header, "wrapped"):
+                if passphrase is None:
+                    raise KeyMismatch(f"{path} is protected by a passphrase; give it with --passphrase-file")
+                payload = unwrap(payload, passphrase)
+        size = int.from_bytes(payload[:4], "little")
+        notes, rest = payload[4 : 4 + size], payload[4 + size :]
+        if len(rest) != SEALING_BYTES + task.parameters.ring_dimension:
+            raise FormatError(f"{path} holds no secret key of its task")
+        coefficients = np.frombuffer(rest[SEALING_BYTES:], np.uint8).astype(np.int8) - np.int8(1)
+        secret = SecretKey(Engine(task.parameters), key_id, coefficients)
+        return cls(
+            task, PrivateNotes.from_dict(parse_json_object(notes, str(path)), task), secret, rest[:SEALING_BYTES]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Keys:
+    """All keys of one task.
+
+    Attributes:
+        task: the planned task.
+        secrets: what decrypts; stays with the owner.
+        public: for contributors.
+        evaluation: for the server.
+    """
+
+    task: Task
+    secrets: OwnerSecrets
+    public: ContributorKeys
+    evaluation: EvaluationKeys
+
+    def __repr__(self) -> str:
+        return f"Keys({self.secrets.secret.key_id[:8]}, {len(self.evaluation.keys)} evaluation keys)"
+
+    @classmethod
+    def create(
+        cls, task: Task, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> Keys:
+        """Fresh keys for a task, and for no more rotations and levels than it uses.
+
+        Raises SecurityError for parameters that are not inside the security table.
+        """
+        require_secure(task.public.parameters)
+        threads = threads or usable_cores()
+        engine = Engine(task.public.parameters)
+        secret = SecretKey.create(engine)
+        evaluation = secret.evaluation_keys(task.public.circuit.key_requests(), threads, progress)
+        private, sealing = new_sealing_keys()
+        secrets = OwnerSecrets(task.public, task.notes, secret, private)
+        return cls(task, secrets, ContributorKeys(task, secret.public_key(), sealing), evaluation)
+
+    def encrypt(
+        self, images: Any, labels: Any = None, *, labelled: bool | None = None, threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> EncryptedImages:  # fmt: skip
+        """Encrypt images for the task.
+
+        images, labels: as for `plan`. labelled: whether labels go along, in the clear as class numbers; by default when
+        labels are given. Raises InputError for images or labels that cannot be used.
+        """
+        return _encrypt(
+            self.task, SecretEncryptor(self.secrets.secret), self.public.sealing_key, images, labels, labelled, threads,
+            progress,
+        )  # fmt: skip
+
+    def decrypt(self, reply: Reply) -> Answers:
+        """`.labels`, `.scores`, `.files`. Raises as `OwnerSecrets.decrypt`."""
+        return self.secrets.decrypt(reply)
+
+    def save(self, folder: str | os.PathLike[str], passphrase: bytes | None) -> None:
+        """Write secret.cl, public.cl and evaluation.cl into a folder. A secret key that is there is never replaced.
+
+        Raises InputError when the folder cannot be written or holds a secret key.
+        """
+        path = Path(folder)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"the folder {path} cannot be made: {error.strerror}; choose another") from None
+        refuse_existing(path)
+        write_evaluation_keys(path / EVALUATION, self.evaluation)
+        write_public_key(path / PUBLIC, self.public.public, self.public.sealing_key)
+        self.secrets.save(path / SECRET, passphrase)
+
+    @classmethod
+    def load(cls, task: Task, folder: str | os.PathLike[str], passphrase: bytes | None = None) -> Keys:
+        """Read the three files. Raises KeyMismatch when they do not belong to the task or to each other."""
+        path = Path(folder)
+        secrets = OwnerSecrets.load(path / SECRET, passphrase)
+        public = ContributorKeys.load(task, path / PUBLIC)
+        evaluation = read_evaluation_keys(path / EVALUATION, secrets.secret.engine)
+        if secrets.task.id != task.public.id:
+            raise KeyMismatch(f"the keys in {path} were made for another task; use the task they were made for")
+        if not secrets.secret.key_id == public.public.key_id == evaluation.key_id:
+            raise KeyMismatch(f"the files in {path} belong to different key pairs; do not mix key folders")
+        return cls(task, secrets, public, evaluation)
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise InputError if the folder already holds a secret key: losing one loses everything under it."""
+    if (folder / SECRET).exists():
+        raise InputError(f"{folder} already holds a secret key, which is never replaced; choose another folder")
+
+
+def _encrypt(
+    task: Task, encryptor: Encryptor, sealing_key: bytes, images: Any, labels: Any, labelled: bool | None,
+    threads: int | None, progress: Progress | None,
+) -> EncryptedImages:  # fmt: skip
+    with_labels = labels is not None if labelled is None else labelled
+    prepared = prepare(task, images, labels, with_labels)
+    encrypted = encrypt_images(task, encryptor, sealing_key, prepared, threads=threads, progress=progress)
+    if encrypted is None:
+        raise InputError("encrypting into memory gave nothing")
+    return encrypted

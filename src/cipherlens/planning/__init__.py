@@ -1,0 +1,1 @@
+"""From a task to parameters, and what it will cost."""

@@ -1,0 +1,1 @@
+"""The file format: everything that touches bytes from outside."""
