@@ -34,27 +34,24 @@ void Ring::scaled_coefficients(double* y, const double* c, std::size_t limbs, in
     });
 }
 
-void Ring::extend_digit(double* out, const double* c, const double* y, std::size_t digit, std::size_t limbs,
-                        std::size_t target) const {
-    const auto constants = digit_conversion(digit, limbs);
-    const std::size_t first = digit * digit_, count = constants->from.size();
-    if (target >= first && target < first + count) {
-        std::memcpy(out, c + target * n_, n_ * sizeof(double));
-        return;
-    }
-    std::vector<const double*> sources;
-    for (std::size_t i = 0; i < count; ++i) sources.push_back(y + (first + i) * n_);
-    kernels_.dot_scalar(out, sources.data(), constants->matrix[target].data(), count, n_, moduli_[target]);
-    ntt(out, target);
-}
-
 void Ring::decompose(double* out, const double* c, std::size_t limbs, int threads) const {
     const std::size_t count = digits(limbs), width = limbs + special_;
     const Buffer y(pool_, limbs * n_);
     scaled_coefficients(y.get(), c, limbs, threads);
-    parallel_for(threads, count * width, [&](std::size_t task, std::size_t) {
-        const std::size_t at = task % width;
-        extend_digit(out + task * n_, c, y.get(), task / width, limbs, extended_index(at, limbs));
+    const std::size_t group = group_size(digit_), groups = (width + group - 1) / group;
+    parallel_for(threads, count * groups, [&](std::size_t task, std::size_t) {
+        const std::size_t d = task / groups, first = task % groups * group;
+        const auto constants = digit_conversion(d, limbs);
+        std::vector<double*> converted;
+        std::vector<std::size_t> targets;
+        for (std::size_t at = first; at < first + group && at < width; ++at) {
+            const std::size_t prime = extended_index(at, limbs);
+            double* limb = out + (d * width + at) * n_;
+            const bool own = at < limbs && at / digit_ == d;
+            if (own) std::memcpy(limb, c + at * n_, n_ * sizeof(double));
+            converted.push_back(own ? nullptr : limb), targets.push_back(prime);
+        }
+        convert(converted.data(), y.get() + d * digit_ * n_, *constants, targets);
     });
 }
 
@@ -89,18 +86,24 @@ void Ring::mod_down(double* out, const double* extended, std::size_t limbs, cons
         std::memcpy(limb, extended + (part * width + limbs + i) * n_, n_ * sizeof(double));
         intt(limb, chain() + i, constants->from_factor[i]);
     });
-    parallel_for(threads, 2 * limbs, [&](std::size_t task, std::size_t) {
-        const std::size_t part = task / limbs, j = task % limbs;
-        std::vector<const double*> sources;
-        for (std::size_t i = 0; i < special_; ++i) sources.push_back(y.get() + (part * special_ + i) * n_);
+    const std::size_t group = group_size(special_), groups = (limbs + group - 1) / group;
+    parallel_for(threads, 2 * groups, [&](std::size_t task, std::size_t) {
+        const std::size_t part = task / groups, first = task % groups * group;
+        const std::size_t last = first + group < limbs ? first + group : limbs;
         const double* addend = part == 0 ? add0 : add1;
-        const Buffer work(pool_, n_);
-        kernels_.dot_scalar(work.get(), sources.data(), constants->matrix[j].data(), special_, n_, moduli_[j]);
-        ntt(work.get(), j);
-        double* result = galois == 1 ? out + task * n_ : work.get();
-        kernels_.subtract_multiply(result, extended + (part * width + j) * n_, work.get(), constants->inverse[j],
-                                   addend == nullptr ? nullptr : addend + j * n_, n_, moduli_[j]);
-        if (galois != 1) permute(out + task * n_, work.get(), *source);
+        const Buffer work(pool_, group * n_);
+        std::vector<double*> converted;
+        std::vector<std::size_t> targets;
+        for (std::size_t j = first; j < last; ++j)
+            converted.push_back(work.get() + (j - first) * n_), targets.push_back(j);
+        convert(converted.data(), y.get() + part * special_ * n_, *constants, targets);
+        for (std::size_t j = first; j < last; ++j) {
+            double *target = out + (part * limbs + j) * n_, *limb = converted[j - first];
+            kernels_.subtract_multiply(galois == 1 ? target : limb, extended + (part * width + j) * n_, limb,
+                                       constants->inverse[j], addend == nullptr ? nullptr : addend + j * n_, n_,
+                                       moduli_[j]);
+            if (galois != 1) permute(target, limb, *source);
+        }
     });
 }
 
@@ -116,53 +119,65 @@ void Ring::key_switch(double* out, const double* c, std::size_t limbs, const dou
     const Buffer y(pool_, limbs * n_), sums(pool_, 2 * width * n_);
     scaled_coefficients(y.get(), c, limbs, threads);
 
-    parallel_for(threads, width, [&](std::size_t at, std::size_t) {
-        const std::size_t prime = extended_index(at, limbs), key_at = at < limbs ? at : key_limbs + (at - limbs);
-        const Buffer digit_limbs(pool_, count * n_);
-        std::vector<const double*> a, b0, b1;
+    const std::size_t up_group = group_size(digit_), up_groups = (width + up_group - 1) / up_group;
+    parallel_for(threads, up_groups, [&](std::size_t task, std::size_t) {
+        const std::size_t begin = task * up_group, end = begin + up_group < width ? begin + up_group : width;
+        const Buffer work(pool_, count * up_group * n_);
+        std::vector<std::size_t> targets;
+        for (std::size_t at = begin; at < end; ++at) targets.push_back(extended_index(at, limbs));
         for (std::size_t d = 0; d < count; ++d) {
-            const std::size_t first = d * digit_;
-            if (prime >= first && prime < first + digit_ && prime < limbs) {
-                a.push_back(c + prime * n_);
-            } else {
-                extend_digit(digit_limbs.get() + d * n_, c, y.get(), d, limbs, prime);
-                a.push_back(digit_limbs.get() + d * n_);
-            }
-            b0.push_back(key + (2 * d * key_width + key_at) * n_);
-            b1.push_back(key + ((2 * d + 1) * key_width + key_at) * n_);
+            std::vector<double*> converted;
+            for (std::size_t at = begin; at < end; ++at)
+                converted.push_back(at < limbs && at / digit_ == d ? nullptr
+                                                                   : work.get() + (d * up_group + at - begin) * n_);
+            convert(converted.data(), y.get() + d * digit_ * n_, *digit_conversion(d, limbs), targets);
         }
-        double* sum[2] = {sums.get() + at * n_, sums.get() + (width + at) * n_};
-        kernels_.dot_pair(sum[0], sum[1], a.data(), b0.data(), b1.data(), count, n_, moduli_[prime]);
-        if (at < rest) return;
-        // A limb of the divisor: what is added at the end elsewhere is added here, times P, before the division.
-        for (std::size_t part = 0; part < 2; ++part) {
-            const double* addend = part == 0 ? add0 : add1;
-            if (prime < limbs && addend != nullptr) {
-                kernels_.multiply_scalar(sum[part], addend + prime * n_, special_product_[prime], sum[part], n_,
-                                         moduli_[prime]);
+        for (std::size_t at = begin; at < end; ++at) {
+            const std::size_t prime = targets[at - begin], key_at = at < limbs ? at : key_limbs + (at - limbs);
+            std::vector<const double*> a, b0, b1;
+            for (std::size_t d = 0; d < count; ++d) {
+                a.push_back(at < limbs && at / digit_ == d ? c + at * n_
+                                                           : work.get() + (d * up_group + at - begin) * n_);
+                b0.push_back(key + (2 * d * key_width + key_at) * n_);
+                b1.push_back(key + ((2 * d + 1) * key_width + key_at) * n_);
             }
-            intt(sum[part], prime, constants->from_factor[at - rest]);
+            double* sum[2] = {sums.get() + at * n_, sums.get() + (width + at) * n_};
+            kernels_.dot_pair(sum[0], sum[1], a.data(), b0.data(), b1.data(), count, n_, moduli_[prime]);
+            if (at < rest) continue;
+            // A limb of the divisor: what is added at the end elsewhere is added here, times P, before the division.
+            for (std::size_t part = 0; part < 2; ++part) {
+                const double* addend = part == 0 ? add0 : add1;
+                if (at < limbs && addend != nullptr)
+                    kernels_.multiply_scalar(sum[part], addend + at * n_, special_product_[at], sum[part], n_,
+                                             moduli_[prime]);
+                intt(sum[part], prime, constants->from_factor[at - rest]);
+            }
         }
     });
 
-    parallel_for(threads, 2 * rest, [&](std::size_t task, std::size_t) {
-        const std::size_t part = task / rest, j = task % rest;
-        std::vector<const double*> sources;
-        for (std::size_t i = 0; i < tail; ++i) sources.push_back(sums.get() + (part * width + rest + i) * n_);
+    const std::size_t down_group = group_size(tail), down_groups = (rest + down_group - 1) / down_group;
+    parallel_for(threads, 2 * down_groups, [&](std::size_t task, std::size_t) {
+        const std::size_t part = task / down_groups, begin = task % down_groups * down_group;
+        const std::size_t end = begin + down_group < rest ? begin + down_group : rest;
         const double* addend = part == 0 ? add0 : add1;
-        double* sum = sums.get() + (part * width + j) * n_;
-        const Buffer work(pool_, n_);
-        kernels_.dot_scalar(work.get(), sources.data(), constants->matrix[j].data(), tail, n_, moduli_[j]);
-        ntt(work.get(), j);
-        double* result = galois == 1 ? out + task * n_ : work.get();
-        if (rescale) {
-            if (addend != nullptr)
-                kernels_.multiply_scalar(sum, addend + j * n_, special_product_[j], sum, n_, moduli_[j]);
-            addend = nullptr;
+        const Buffer work(pool_, down_group * n_);
+        std::vector<double*> converted;
+        std::vector<std::size_t> targets;
+        for (std::size_t j = begin; j < end; ++j)
+            converted.push_back(work.get() + (j - begin) * n_), targets.push_back(j);
+        convert(converted.data(), sums.get() + (part * width + rest) * n_, *constants, targets);
+        for (std::size_t j = begin; j < end; ++j) {
+            double *sum = sums.get() + (part * width + j) * n_, *limb = converted[j - begin];
+            double* target = out + (part * rest + j) * n_;
+            const double* added = addend == nullptr ? nullptr : addend + j * n_;
+            if (rescale && added != nullptr) {  // (sum + P * addend) / (P q): the addend takes part in the division
+                kernels_.multiply_scalar(sum, added, special_product_[j], sum, n_, moduli_[j]);
+                added = nullptr;
+            }
+            kernels_.subtract_multiply(galois == 1 ? target : limb, sum, limb, constants->inverse[j], added, n_,
+                                       moduli_[j]);
+            if (galois != 1) permute(target, limb, *source);
         }
-        kernels_.subtract_multiply(result, sum, work.get(), constants->inverse[j],
-                                   addend == nullptr ? nullptr : addend + j * n_, n_, moduli_[j]);
-        if (galois != 1) permute(out + task * n_, work.get(), *source);
     });
 }
 

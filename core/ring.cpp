@@ -97,16 +97,41 @@ void Ring::divide(double* out, const double* x, std::size_t parts, std::size_t l
         std::memcpy(limb, x + (part * limbs + rest + i) * n_, n_ * sizeof(double));
         intt(limb, rest + i, constants->from_factor[i]);
     });
-    parallel_for(threads, parts * rest, [&](std::size_t task, std::size_t) {
-        const std::size_t part = task / rest, j = task % rest;
-        std::vector<const double*> sources;
-        for (std::size_t i = 0; i < tail; ++i) sources.push_back(y.get() + (part * tail + i) * n_);
-        const Buffer work(pool_, n_);
-        kernels_.dot_scalar(work.get(), sources.data(), constants->matrix[j].data(), tail, n_, moduli_[j]);
-        ntt(work.get(), j);
-        kernels_.subtract_multiply(out + task * n_, x + (part * limbs + j) * n_, work.get(), constants->inverse[j],
-                                   nullptr, n_, moduli_[j]);
+    const std::size_t group = group_size(tail), groups = (rest + group - 1) / group;
+    parallel_for(threads, parts * groups, [&](std::size_t task, std::size_t) {
+        const std::size_t part = task / groups, first = task % groups * group;
+        const std::size_t last = first + group < rest ? first + group : rest;
+        const Buffer work(pool_, group * n_);
+        std::vector<double*> converted;
+        std::vector<std::size_t> targets;
+        for (std::size_t j = first; j < last; ++j)
+            converted.push_back(work.get() + (j - first) * n_), targets.push_back(j);
+        convert(converted.data(), y.get() + part * tail * n_, *constants, targets);
+        for (std::size_t j = first; j < last; ++j)
+            kernels_.subtract_multiply(out + (part * rest + j) * n_, x + (part * limbs + j) * n_, converted[j - first],
+                                       constants->inverse[j], nullptr, n_, moduli_[j]);
     });
+}
+
+std::size_t Ring::group_size(std::size_t sources) const {
+    constexpr std::size_t cached = std::size_t{1} << 15;  // doubles: 256 KiB
+    return sources * n_ > cached ? 4 : 1;
+}
+
+void Ring::convert(double* const* out, const double* y, const BaseConversion& constants,
+                   const std::vector<std::size_t>& targets) const {
+    constexpr std::size_t longest_block = 512;  // 8 sources of 4 KiB each stay in the first-level cache
+    const std::size_t block = n_ < longest_block ? n_ : longest_block, count = constants.from.size();
+    std::vector<const double*> sources(count);
+    for (std::size_t j = 0; j < n_; j += block) {
+        for (std::size_t i = 0; i < count; ++i) sources[i] = y + i * n_ + j;
+        for (std::size_t k = 0; k < targets.size(); ++k)
+            if (out[k] != nullptr)
+                kernels_.dot_scalar(out[k] + j, sources.data(), constants.matrix[targets[k]].data(), count, block,
+                                    moduli_[constants.to[targets[k]]]);
+    }
+    for (std::size_t k = 0; k < targets.size(); ++k)
+        if (out[k] != nullptr) ntt(out[k], constants.to[targets[k]]);
 }
 
 }  // namespace cipherlens

@@ -85,9 +85,12 @@ class Ring {
                     const double* add0, const double* add1, std::size_t galois, bool rescale, int threads) const;
 
   private:
-    // One limb of one digit of the decomposition, from the scaled coefficients y of the digit's own limbs.
-    void extend_digit(double* out, const double* c, const double* y, std::size_t digit, std::size_t limbs,
-                      std::size_t target) const;
+    // Fast base conversion into several targets at once: out[i] gets target to[first + i], in NTT form, skipping null
+    // pointers. y: the scaled coefficients of the sources, one limb behind the other.
+    void convert(double* const* out, const double* y, const BaseConversion& constants,
+                 const std::vector<std::size_t>& targets) const;
+    // How many targets to convert at once, so that sources beyond the cache are read once for all of them.
+    std::size_t group_size(std::size_t sources) const;
     std::vector<std::size_t> digit_primes(std::size_t digit, std::size_t limbs) const;
     std::shared_ptr<const BaseConversion> digit_conversion(std::size_t digit, std::size_t limbs) const;
     void scaled_coefficients(double* y, const double* c, std::size_t limbs, int threads) const;

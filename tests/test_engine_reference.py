@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
+from math import prod
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ import pytest
 import reference
 from cipherlens._evaluator import Encoder, Ring
 from cipherlens._secret import SecretRing, sample_error, sample_ternary
-from cipherlens.owner.secret_key import secret_ring
+from cipherlens.owner.secret_key import SecretKey, secret_ring
+from cipherlens.scheme.ciphertext import Plaintext
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.expansion import SeedUse, expand
 from cipherlens.scheme.keys import conjugation, rotation
@@ -201,15 +204,9 @@ def test_decomposition_into_digits(case: Case) -> None:
 def test_extension_of_the_largest_digits(case: Case) -> None:
     """Digits whose scaled coefficients y_i all sit at (p_i - 1) / 2: the longest sums that a conversion meets."""
     limbs = case.limbs[0]
-    coefficients = []
-    for group in case.oracle.groups(limbs):
-        y = [(p - 1) // 2 for p in group]
-        coefficients.append(
-            sum(v * reference.chinese_remainder([0 if q != p else 1 for q in group], group) for v, p in zip(y, group))  # noqa: B905
-        )
     rows = []
-    for group, _ in zip(case.oracle.groups(limbs), coefficients, strict=True):
-        modulus = int(np.prod(np.array(group, dtype=object)))
+    for group in case.oracle.groups(limbs):
+        modulus = prod(group)
         value = sum((p - 1) // 2 * (modulus // p) for p in group) % modulus
         rows += [reference.lower([value if k % 3 else -value for k in range(case.n)], (p,))[0] for p in group]
     c = np.stack(rows)
@@ -252,7 +249,7 @@ def test_secret_key_encryption_and_decryption(case: Case) -> None:
     for limbs in case.limbs:
         primes = case.parameters.primes[:limbs]
         # What fits the first two primes decrypts exactly: messages up to a quarter of their product.
-        bound = min(reference.prod(primes[:2]) // 4, 2**61)
+        bound = min(prod(primes[:2]) // 4, 2**61)
         rng = np.random.default_rng(302)
         message = [int(v) for v in np.trunc(rng.uniform(-bound, bound, case.n))]
         a = case.polynomials(303, limbs)
@@ -287,7 +284,7 @@ def test_decryption_of_three_parts(case: Case) -> None:
 def test_keys_of_the_owner(case: Case) -> None:
     s = small(case, 320, 1)
     secret, oracle, top = integers(s), case.oracle, len(case.parameters.primes)
-    modulus = reference.prod(case.parameters.primes + case.parameters.special_primes)
+    modulus = prod(case.parameters.primes + case.parameters.special_primes)
     square = reference.negacyclic(secret, secret, modulus)
     rotated = reference.automorphism(secret, 5, modulus)
     for limbs in case.limbs:
@@ -324,14 +321,12 @@ def test_public_key_encryption(case: Case) -> None:
 
 def test_an_encryption_is_decrypted_by_the_reference_alone() -> None:
     """From the exported residues of a ciphertext and the ternary secret to the slots, with nothing of the engine."""
-    from cipherlens.owner.secret_key import SecretKey
-
     parameters = make_case("partial last digit", "random").parameters
     engine = Engine(parameters)
     owner = SecretKey.create(engine)
     n, scale = parameters.ring_dimension, 2.0**30
     slots = np.exp(2j * np.pi * np.arange(n // 2) / 17)
-    seeded = owner.encrypt_seeded(_plaintext(engine, slots, scale))
+    seeded = owner.encrypt_seeded(Plaintext(engine.encode(slots, scale, len(parameters.primes)), scale))
     indices = list(range(len(parameters.primes)))
     exported = engine.ring.pack(seeded.data, indices)
     position, body = 0, []
@@ -344,12 +339,6 @@ def test_an_encryption_is_decrypted_by_the_reference_alone() -> None:
     coefficients = reference_ring(parameters).decrypt(parts, integers(owner.coefficients))
     found = np.array([complex(float(x), float(y)) for x, y in reference.project(coefficients, scale, n)])
     assert np.abs(found - slots).max() < 2.0**-20
-
-
-def _plaintext(engine: Engine, slots: np.ndarray[tuple[int], np.dtype[np.complex128]], scale: float):  # type: ignore[no-untyped-def]
-    from cipherlens.scheme.ciphertext import Plaintext
-
-    return Plaintext(engine.encode(slots, scale, len(engine.parameters.primes)), scale)
 
 
 # ---- bytes ----------------------------------------------------------------------------------------------------------
@@ -425,7 +414,7 @@ def test_encoding_rounds_the_exact_embedding(n: int) -> None:
         exact = reference.embed(values, 2.0**28, n)
         got = Encoder(n).embed(np.array(values), 2.0**28)
         for coefficient, wanted in zip(got, exact, strict=True):
-            distance = abs(abs(wanted - round(wanted)) - reference.Fraction(1, 2))
+            distance = abs(abs(wanted - round(wanted)) - Fraction(1, 2))
             if distance > 2.0**-20:
                 assert int(coefficient) == round(wanted)
             else:
@@ -457,5 +446,6 @@ def test_monomials_encode_exactly() -> None:
     """The slots of X^k are zeta^(5^j k): every coefficient but the k-th rounds to zero."""
     n = 64
     for k in (0, 1, 31, 32, 63):
-        slots = np.array([complex(float(x), float(y)) for x, y in reference.project([int(i == k) for i in range(n)], 1, n)])
+        monomial = [int(i == k) for i in range(n)]
+        slots = np.array([complex(float(x), float(y)) for x, y in reference.project(monomial, 1, n)])
         np.testing.assert_array_equal(Encoder(n).embed(slots, 2.0**40), np.where(np.arange(n) == k, 2.0**40, 0))

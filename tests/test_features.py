@@ -15,7 +15,7 @@ from cipherlens.data import demo_cats
 from cipherlens.errors import FormatError, InputError
 from cipherlens.features import backbone
 from cipherlens.features.backbone import Backbone
-from cipherlens.features.base import choose, extract, extract_batches
+from cipherlens.features.base import SQUARES, choose, extract, extract_batches
 from cipherlens.features.feature_map import FeatureMap
 from cipherlens.features.hog import Hog, HogSquares, histograms
 from cipherlens.features.images import ImageSource
@@ -256,7 +256,7 @@ def test_models_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (flat, "takes 1 channels"),
     ]:
         with pytest.raises(InputError, match=message) as caught:
-            choose(path, [], 16)
+            choose(path, [])
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="failed on 7x7 images"):
         Backbone.load(good, (7, 7))
@@ -279,25 +279,23 @@ def test_models_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_names_and_default_sizes() -> None:
     grey, large = images(4, 30, 18), images(2, 60, 40)
     colour = np.stack([large] * 3, axis=3)
-    assert choose("pixels", grey, 16) == Pixels(30, 18, False)
-    assert choose("pixels", colour, 16) == Pixels(32, 32, True)
-    assert choose("pixels:14x12:rgb", grey, 16) == Pixels(14, 12, True)
-    assert choose("pixels:7x9:grey", colour, 16) == Pixels(7, 9, False)
-    assert choose("hog", grey, 16) == Hog(28, 16)
-    assert choose("hog:16x12", large, 16) == Hog(16, 12)
-    assert choose("lite0", [], 16) == Backbone.lite0()
-    assert choose(Hog(8, 8), [], 16) == Hog(8, 8)
-    squares = choose("hog2:28x28", images(9), 512)
+    assert choose("pixels", grey) == Pixels(30, 18, False)
+    assert choose("pixels", colour) == Pixels(32, 32, True)
+    assert choose("pixels:14x12:rgb", grey) == Pixels(14, 12, True)
+    assert choose("pixels:7x9:grey", colour) == Pixels(7, 9, False)
+    assert choose("hog", grey) == Hog(28, 16)
+    assert choose("hog:16x12", large) == Hog(16, 12)
+    assert choose("lite0", []) == Backbone.lite0()
+    assert choose(Hog(8, 8), []) == Hog(8, 8)
+    squares = choose("hog2:28x28", images(9))
     assert isinstance(squares, HogSquares)
-    assert squares.dimension == 511
+    assert squares.dimension == 288 + SQUARES
     for name in ("resnet", "hog:rgb", "hog:28x28:rgb", "pixels:14", "hog:8x8x8"):
         with pytest.raises(InputError, match=f"no features '{name}'"):
-            choose(name, grey, 16)
-    with pytest.raises(InputError, match="288 histogram features.*dimension of at least 512"):
-        choose("hog2:28x28", images(9), 256)
+            choose(name, grey)
     for name in ("pixels:0x4", "hog:4x8", "hog:10x8", "pixels:2000x4"):
         with pytest.raises(InputError, match="image size|at least 8x8"):
-            choose(name, grey, 16)
+            choose(name, grey)
 
 
 # --- the feature map -----------------------------------------------------------------------------------------------

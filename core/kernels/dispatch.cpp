@@ -83,7 +83,7 @@ const Kernels& checked_kernels(const std::string& name) {
     for (const Candidate& c : candidates()) {
         if (name != c.name || !c.runs) continue;
         const Kernels& kernels = c.get();
-        for (std::size_t n : {128, 256})
+        for (std::size_t n : {64, 128, 256})
             for (std::int64_t p : {1125899906826241ll, 17179859969ll, 67104769ll}) {  // 50, 34 and 26 bits, 1 mod 512
                 const Modulus m = make_modulus(p);
                 if (transcript(kernels, m, n) != transcript(portable_kernels(), m, n))

@@ -134,6 +134,23 @@ static void forward_block(double* x, std::size_t length, std::size_t node, const
     forward_last(x, length, node * count, roots, f);
 }
 
+// The last pass of an inverse transform: also multiplies with `factor` and ends canonical.
+static void inverse_final_pass(double* x, std::size_t quarter, double r1, double r2, double r3, double factor,
+                               const Field& f) {
+    const V v2 = set1(r2), v3 = set1(r3), c = set1(factor);
+    const V v1 = reduce(multiply(set1(r1), c, f), f);
+    for (std::size_t j = 0; j < quarter; j += lanes) {
+        double* at = x + j;
+        const V x0 = load(at), x1 = load(at + quarter), x2 = load(at + 2 * quarter), x3 = load(at + 3 * quarter);
+        const V s01 = add(x0, x1), d01 = multiply(sub(x1, x0), v2, f);
+        const V s23 = add(x2, x3), d23 = multiply(sub(x3, x2), v3, f);
+        store(at, reduce(multiply(add(s01, s23), c, f), f));
+        store(at + quarter, reduce(multiply(add(d01, d23), c, f), f));
+        store(at + 2 * quarter, reduce(multiply(sub(s23, s01), v1, f), f));
+        store(at + 3 * quarter, reduce(multiply(sub(d23, d01), v1, f), f));
+    }
+}
+
 static void inverse_block(double* x, std::size_t length, std::size_t mirror, const double* roots, const Field& f) {
     if (length > cache_block) {
         const std::size_t last = 4 * mirror + 3;
@@ -174,21 +191,28 @@ static void ntt(double* x, const double* roots, std::size_t n, const Modulus& m)
 
 static void intt(double* x, const double* roots, std::size_t n, const Modulus& m, double factor) {
     const Field f(m);
-    // The node numbered 2 mirrors to 3 and the other way round.
-    if (even_power_of_two(n)) {
+    // The root of the tree mirrors to itself, its children 2 and 3 to each other, 4 ... 7 to 7 ... 4.
+    if (n == 64) {  // a quarter of it is too short for eight lanes
         inverse_block(x, n, 1, roots, f);
-    } else {
-        const std::size_t half = n / 2;
-        inverse_block(x, half, 3, roots, f);
-        inverse_block(x + half, half, 2, roots, f);
-        const V v = set1(roots[1]);
-        for (std::size_t j = 0; j < half; j += lanes) {
-            const V x0 = load(x + j), x1 = load(x + half + j);
-            store(x + j, add(x0, x1)), store(x + half + j, multiply(sub(x1, x0), v, f));
-        }
+        const V c = set1(factor);
+        for (std::size_t j = 0; j < n; j += lanes) store(x + j, reduce(multiply(load(x + j), c, f), f));
+        return;
     }
-    const V c = set1(factor);
-    for (std::size_t j = 0; j < n; j += lanes) store(x + j, reduce(multiply(load(x + j), c, f), f));
+    if (even_power_of_two(n)) {
+        const std::size_t quarter = n / 4;
+        for (std::size_t i = 0; i < 4; ++i) inverse_block(x + i * quarter, quarter, 7 - i, roots, f);
+        inverse_final_pass(x, quarter, roots[1], roots[3], roots[2], factor, f);
+        return;
+    }
+    const std::size_t half = n / 2;
+    inverse_block(x, half, 3, roots, f);
+    inverse_block(x + half, half, 2, roots, f);
+    const V c = set1(factor), v = reduce(multiply(set1(roots[1]), c, f), f);
+    for (std::size_t j = 0; j < half; j += lanes) {
+        const V x0 = load(x + j), x1 = load(x + half + j);
+        store(x + j, reduce(multiply(add(x0, x1), c, f), f));
+        store(x + half + j, reduce(multiply(sub(x1, x0), v, f), f));
+    }
 }
 
 // ---- element by element ---------------------------------------------------------------------------------------
@@ -278,22 +302,27 @@ static void dot_pair(double* out0, double* out1, const double* const* a, const d
                      const double* const* b1, std::size_t terms, std::size_t n, const Modulus& m) {
     const Field f(m);
     const Run run = product_run(terms, m);
-    for (std::size_t j = 0; j < n; j += lanes) {
-        V total0 = set1(0.0), total1 = set1(0.0);
-        for (std::size_t first = 0; first < terms; first += run.terms) {
-            const std::size_t last = terms - first < run.terms ? terms : first + run.terms;
-            Sum sum0(run.anchor), sum1(run.anchor);
+    const V anchor = run.anchor;
+    for (std::size_t first = 0; first < terms; first += run.terms) {
+        const std::size_t last = terms - first < run.terms ? terms : first + run.terms;
+        for (std::size_t j = 0; j < n; j += 2 * lanes) {
+            Sum s00(anchor), s01(anchor), s10(anchor), s11(anchor);
             for (std::size_t t = first; t < last; ++t) {
-                const V x = load(a[t] + j);
-                sum0.add_product(x, load(b0[t] + j));
-                sum1.add_product(x, load(b1[t] + j));
+                const V x0 = load(a[t] + j), x1 = load(a[t] + j + lanes);
+                s00.add_product(x0, load(b0[t] + j));
+                s01.add_product(x1, load(b0[t] + j + lanes));
+                s10.add_product(x0, load(b1[t] + j));
+                s11.add_product(x1, load(b1[t] + j + lanes));
             }
-            const V value0 = sum0.value(run.anchor, f), value1 = sum1.value(run.anchor, f);
-            total0 = first == 0 ? value0 : reduce(add(total0, value0), f);
-            total1 = first == 0 ? value1 : reduce(add(total1, value1), f);
+            V r00 = s00.value(anchor, f), r01 = s01.value(anchor, f), r10 = s10.value(anchor, f),
+              r11 = s11.value(anchor, f);
+            if (first != 0) {
+                r00 = reduce(add(load(out0 + j), r00), f), r01 = reduce(add(load(out0 + j + lanes), r01), f);
+                r10 = reduce(add(load(out1 + j), r10), f), r11 = reduce(add(load(out1 + j + lanes), r11), f);
+            }
+            store(out0 + j, r00), store(out0 + j + lanes, r01);
+            store(out1 + j, r10), store(out1 + j + lanes, r11);
         }
-        store(out0 + j, total0);
-        store(out1 + j, total1);
     }
 }
 
@@ -302,15 +331,33 @@ static void dot_scalar(double* out, const double* const* y, const double* c, std
     const Field f(m);
     // |y| < 2^49 whatever its prime, |c| <= p/2: eight terms keep the quotient at 8 * 2^49 / 2 = 2^51.
     const Run run(terms, 49 + m.bits - 1, 3);
-    for (std::size_t j = 0; j < n; j += lanes) {
-        V total = set1(0.0);
-        for (std::size_t first = 0; first < terms; first += run.terms) {
-            const std::size_t last = terms - first < run.terms ? terms : first + run.terms;
-            Sum sum(run.anchor);
-            for (std::size_t t = first; t < last; ++t) sum.add_product(load(y[t] + j), set1(c[t]));
-            total = first == 0 ? sum.value(run.anchor, f) : reduce(add(total, sum.value(run.anchor, f)), f);
+    const V anchor = run.anchor;
+    if (terms == 1) {  // one product: no sum to keep exact
+        const V factor = set1(c[0]);
+        for (std::size_t j = 0; j < n; j += lanes) store(out + j, reduce(multiply(reduce(load(y[0] + j), f), factor, f), f));
+        return;
+    }
+    for (std::size_t first = 0; first < terms; first += run.terms) {
+        const std::size_t last = terms - first < run.terms ? terms : first + run.terms;
+        // Four vectors at a time hide the latency of each sum's chain of operations.
+        for (std::size_t j = 0; j < n; j += 4 * lanes) {
+            Sum s0(anchor), s1(anchor), s2(anchor), s3(anchor);
+            for (std::size_t t = first; t < last; ++t) {
+                const double* at = y[t] + j;
+                const V factor = set1(c[t]);
+                s0.add_product(load(at), factor);
+                s1.add_product(load(at + lanes), factor);
+                s2.add_product(load(at + 2 * lanes), factor);
+                s3.add_product(load(at + 3 * lanes), factor);
+            }
+            V r0 = s0.value(anchor, f), r1 = s1.value(anchor, f), r2 = s2.value(anchor, f), r3 = s3.value(anchor, f);
+            double* to = out + j;
+            if (first != 0) {
+                r0 = reduce(add(load(to), r0), f), r1 = reduce(add(load(to + lanes), r1), f);
+                r2 = reduce(add(load(to + 2 * lanes), r2), f), r3 = reduce(add(load(to + 3 * lanes), r3), f);
+            }
+            store(to, r0), store(to + lanes, r1), store(to + 2 * lanes, r2), store(to + 3 * lanes, r3);
         }
-        store(out + j, total);
     }
 }
 

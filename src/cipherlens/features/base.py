@@ -23,6 +23,12 @@ Progress = Callable[[int, int], None]
 SAMPLE = 16
 """As many images are looked at to choose between grey and colour where neither is asked for."""
 
+SQUARES = 700
+"""Squares that "hog2" draws, whatever the number of columns; the projection on principal directions decides what is
+kept. Measured on MNIST, 1,000 training images of which 250 are clear, T = 5: histograms alone 94.8 %, with 224 squares
+95.9 %, with 700 96.0 %, with 1,400 95.7 %, at a bound of 3.7 on the spectrum or below. As many columns as features
+(223 squares in D = 512) keep the directions too in which the clear images do not vary: a bound of 22, and 94.5 %."""
+
 LARGEST_SIDE = 32
 """Unless a size is asked for, larger images are averaged to 32 x 32."""
 
@@ -74,16 +80,13 @@ class Table:
         return {}
 
 
-def choose(
-    features: str | Path | BaseFeatures, images: Any, dimension: int, seed: int = 0, threads: int = 1
-) -> BaseFeatures:
+def choose(features: str | Path | BaseFeatures, images: Any, seed: int = 0, threads: int = 1) -> BaseFeatures:
     """Base features from a name, settled on the owner's clear images.
 
     features: "pixels", "hog" or "hog2", each optionally followed by ":HEIGHTxWIDTH", and "pixels" by ":grey" or
     ":rgb"; "lite0"; "table"; the path of an ONNX model (ending in .onnx); or base features, returned as they are.
     Without a size, small images (no side above 32) keep the first one's, and others are averaged to 32 x 32.
-    dimension: D; "hog2" adds as many squares as fit beside the histograms and the constant.
-    seed: draws the random projections of "hog2".
+    seed: draws the 700 random projections of "hog2".
 
     Raises InputError for another name or a size that does not fit.
     """
@@ -110,13 +113,7 @@ def choose(
     hog = Hog(*size)
     if match[1] == "hog":
         return hog
-    squares = dimension - 1 - hog.dimension
-    if squares < 1:
-        raise InputError(
-            f"hog2 needs room for squares beside the {hog.dimension} histogram features and the constant, and the dimension "
-            f"is {dimension}; choose hog, a smaller image size or a dimension of at least {1 << (hog.dimension + 1).bit_length()}."
-        )
-    return HogSquares.fit(hog, extract(hog, source, threads), squares, seed)
+    return HogSquares.fit(hog, extract(hog, source, threads), SQUARES, seed)
 
 
 def _default_size(source: ImageSource, name: str) -> tuple[int, int]:

@@ -70,7 +70,7 @@ class FeatureMap:
         progress: Progress | None = None,
     ) -> tuple["FeatureMap", Floats]:
         """As `fit`, with the (n, d) unwhitened base features, from which held-out bounds are measured."""
-        base = choose(features, images, dimension, seed, threads)
+        base = choose(features, images, seed, threads)
         table = extract(base, images, threads, progress)
         return cls(base, fit_whitening(table, dimension, shrinkage, standardise=base.standardise)), table
 

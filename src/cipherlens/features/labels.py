@@ -112,18 +112,24 @@ def _match(source: ImageSource, labels: dict[str, str], file: str) -> list[str]:
     return [labels[name] for name in source.names]
 
 
-def _from_sequence(source: ImageSource, labels: Any) -> list[str]:
+def label_names(labels: Any) -> list[str]:
+    """Class names from a sequence or array (n,) of names or whole numbers. Raises InputError for anything else."""
     values = np.asarray(labels)
     if values.ndim != 1 or values.dtype.kind not in "iubUSO" and not _whole(values):
         raise InputError(
             f"Labels are one class name or whole number an image, not an array {values.dtype}{values.shape}."
         )
-    if len(values) != len(source):
-        skipped = f" ({len(source.skipped)} broken ones skipped)" if source.skipped else ""
-        raise InputError(f"There are {len(values)} labels for {len(source)} images{skipped}; give one label an image.")
     if values.dtype.kind == "f":
         values = values.astype(np.int64)
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+
+
+def _from_sequence(source: ImageSource, labels: Any) -> list[str]:
+    names = label_names(labels)
+    if len(names) != len(source):
+        skipped = f" ({len(source.skipped)} broken ones skipped)" if source.skipped else ""
+        raise InputError(f"There are {len(names)} labels for {len(source)} images{skipped}; give one label an image.")
+    return names
 
 
 def _whole(values: NDArray[Any]) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cipherlens.errors import InputError, KeyMismatch
 from cipherlens.features.images import ImageSource
-from cipherlens.features.labels import number_labels, read_labels
+from cipherlens.features.labels import label_names, number_labels, read_labels
 from cipherlens.learning.encrypted_images import EncryptedImages, Row, pad_labels, write_images
 from cipherlens.owner.randomness import fresh_error, fresh_ternary
 from cipherlens.owner.secret_key import SecretKey, secret_ring
@@ -135,7 +135,7 @@ def prepare(task: Task, images: Any, labels: Any, labelled: bool, *, skip_broken
     if task.feature_map.base.kind == "table":
         source: Any = np.asarray(images)
         names = [str(i) for i in range(len(source))]
-        numbers = number_labels(list(labels), classes).numbers if labelled and labels is not None else None
+        numbers = number_labels(label_names(labels), classes).numbers if labelled and labels is not None else None
         if labelled and numbers is None:
             raise InputError("a table of numbers needs labels; give one for each row, or encrypt it without labels")
         count = len(source)

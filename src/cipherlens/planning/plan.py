@@ -12,7 +12,7 @@ from cipherlens.errors import InputError
 from cipherlens.features.base import BaseFeatures, Progress, choose, extract
 from cipherlens.features.feature_map import FeatureMap
 from cipherlens.features.images import ImageSource
-from cipherlens.features.labels import number_labels, read_labels
+from cipherlens.features.labels import label_names, number_labels, read_labels
 from cipherlens.learning.bounds import RIDGE, SHRINKAGE, choose_bounds, clear_subsample
 from cipherlens.learning.learners import LearnerKind, LearnerSpec
 from cipherlens.learning.task import PublicTask
@@ -79,7 +79,7 @@ def plan(
     if table or not isinstance(source, ImageSource):
         if labels is None:
             raise InputError("a table of numbers needs labels; give one for each row")
-        named = number_labels(labels)
+        named = number_labels(label_names(labels))
         width: int | None = int(np.asarray(images).shape[1]) if np.asarray(images).ndim == 2 else None
         count = len(np.asarray(images))
     else:
@@ -94,7 +94,7 @@ def plan(
     chosen = clear_subsample(named.numbers, share=share, seed=seed)
     subset = source[chosen] if isinstance(source, np.ndarray) else source.subset(chosen)
     size = dimension or default_dimension(features, width)
-    base = choose(features, subset, size, seed, threads)
+    base = choose(features, subset, seed, threads)
     bounds = choose_bounds(
         extract(base, subset, threads, progress), size, shrinkage=shrinkage, ridge=ridge, steps=steps,
         standardise=base.standardise, seed=seed,

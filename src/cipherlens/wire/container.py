@@ -12,6 +12,7 @@ from cipherlens.wire.fields import (
     header_list,
     header_object,
     header_str,
+    parse_json,
     parse_json_object,
 )
 from cipherlens.wire.layout import FORMAT, Kind
@@ -34,5 +35,6 @@ __all__ = [
     "header_list",
     "header_object",
     "header_str",
+    "parse_json",
     "parse_json_object",
 ]

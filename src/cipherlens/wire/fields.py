@@ -26,27 +26,37 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def parse_json_object(text: bytes | str, what: str) -> dict[str, Json]:
-    """A JSON object from untrusted text.
+def parse_json(text: bytes | str, what: str, most: int = LARGEST_JSON_ITEMS) -> Json:
+    """JSON from untrusted text.
+
+    Args:
+        text: UTF-8 where it is bytes.
+        what: names the text in messages.
+        most: how many values it may hold.
 
     Raises:
-        FormatError: no JSON, no object, a key twice, a number that is not finite, text that is no Unicode, or more
-            than 2^18 values. `what` names the text in the message.
+        FormatError: no JSON, a key twice, a number that is not finite, text that is no Unicode, or too many values.
     """
-    if isinstance(text, str):
-        items = text.count(",") + text.count("[") + text.count("{")
-    else:
-        items = text.count(b",") + text.count(b"[") + text.count(b"{")
-    if items > LARGEST_JSON_ITEMS:
-        raise FormatError(f"{what} holds more than {LARGEST_JSON_ITEMS} values, so it was not read")
     try:
         decoded = text if isinstance(text, str) else text.decode()
-        value = json.loads(decoded, object_pairs_hook=_unique_keys)
+        if decoded.count(",") + decoded.count("[") + decoded.count("{") > most:
+            raise FormatError(f"{what} holds more than {most} values, so it was not read")
+        value: Json = json.loads(decoded, object_pairs_hook=_unique_keys)
         canonical_json(value)  # refuses NaN and infinities
         json.dumps(value, ensure_ascii=False).encode()  # refuses lone surrogates, which nothing could print
     except (ValueError, RecursionError) as error:
         reason = "it nests too deeply" if isinstance(error, RecursionError) else quoted(str(error), 80)
         raise FormatError(f"{what} is no valid JSON: {reason}") from None
+    return value
+
+
+def parse_json_object(text: bytes | str, what: str) -> dict[str, Json]:
+    """A JSON object from untrusted text.
+
+    Raises:
+        FormatError: as `parse_json`, or no object.
+    """
+    value = parse_json(text, what)
     if not isinstance(value, dict):
         raise FormatError(f"{what} is no JSON object")
     return value

@@ -59,11 +59,15 @@ class Reader:
         try:
             layout, start = _read_layout(file, name)
             _check_kind(layout.kind, expected, name)
-            reader = cls(file, name, start, layout)
+        except BaseException:
+            os.close(file)
+            raise
+        reader = cls(file, name, start, layout)  # which closes the file from here on
+        try:
             if verify:
                 reader.verify_body()
         except BaseException:
-            os.close(file)
+            reader.close()
             raise
         return reader
 
@@ -74,6 +78,9 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        self.close()  # for those who read rows as long as they live
 
     def close(self) -> None:
         """Close the file; once more does nothing."""

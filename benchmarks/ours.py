@@ -1,0 +1,91 @@
+"""This engine's records for benchmarks/engine.py: the same rings and operations as the peers'.
+
+    python benchmarks/ours.py --threads 1 [--kernel avx2] [--ring 15]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+import numpy as np
+from peers.common import OURS, RINGS, Record, Recorder, Ring
+
+import cipherlens
+from cipherlens.owner.secret_key import SecretKey
+from cipherlens.scheme.engine import Engine, choose_kernel
+from cipherlens.scheme.evaluator import Evaluator
+from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, rotation
+from cipherlens.scheme.parameters import Parameters
+
+PRIME_BITS = 49
+"""Bits of every prime: just below 2^50, so that all of them together are as long as the peers'."""
+
+HOISTED = 8
+"""Rotations that share one decomposition."""
+
+
+def parameters(ring: Ring) -> Parameters:
+    """Parameters with the ring's limbs, special limbs and digits."""
+    return Parameters.generate(
+        ring.dimension, ring.limbs - 1, scale_bits=PRIME_BITS, first_bits=PRIME_BITS,
+        special=ring.special_limbs, special_bits=PRIME_BITS, digit=-(-ring.limbs // ring.dnum),
+    )  # fmt: skip
+
+
+def measure(ring: Ring, threads: int, kernel: str, library: str) -> list[Record]:
+    """Every operation on one ring."""
+    p = parameters(ring)
+    engine = Engine(p, kernel)
+    secret = SecretKey.create(engine)
+    top = p.top_level
+    steps = list(range(1, HOISTED + 1))
+    requests = [KeyRequest(RELINEARISATION, top)] + [KeyRequest(rotation(p, s), top) for s in steps]
+    evaluator = Evaluator(engine, secret.evaluation_keys(requests, threads), threads)
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=p.slots) + 1j * rng.normal(size=p.slots)
+    plain = evaluator.encode(values, top)
+    a, b = secret.encrypt(plain), secret.encrypt(plain)
+    product = evaluator.multiply_plain(a, plain)
+    limbs = np.repeat(np.asarray(a.data[0][:1]), 8, axis=0)
+    elements = [rotation(p, s) for s in steps]
+    digits = engine.ring.decompose(a.data[1], threads)
+
+    def one_more() -> object:
+        extended = engine.ring.inner_product(digits, evaluator.keys[elements[0]].data, threads)  # type: ignore[index]
+        return engine.ring.mod_down(extended, a.data[0], None, elements[0], threads)
+
+    recorder = Recorder(library, cipherlens.__version__, ring, threads)
+    recorder.time("ntt", lambda: engine.ring.ntt(limbs, [0] * 8, False, threads), divide=8)
+    recorder.time("encode", lambda: evaluator.encode(values, top))
+    recorder.time("encrypt", lambda: secret.encrypt(plain, threads))
+    recorder.time("decrypt", lambda: secret.decrypt(a))
+    recorder.time("add", lambda: evaluator.add(a, b))
+    recorder.time("multiply_plain", lambda: evaluator.multiply_plain(a, plain))
+    recorder.time("multiply_relinearise", lambda: evaluator.relinearise(evaluator.tensor([a], [b])))
+    recorder.time("rescale", lambda: evaluator.rescale(product))
+    recorder.time("rotate", lambda: evaluator.rotate(a, 1))
+    recorder.time("rotate_hoisted", one_more)
+    return recorder.records()
+
+
+def main() -> None:
+    """Print the records as a JSON array."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--kernel", help="avx512, avx2, neon or portable; by default the machine's best")
+    parser.add_argument("--ring", type=int, help="only the ring of dimension 2^RING")
+    arguments = parser.parse_args()
+    kernel = arguments.kernel or choose_kernel()
+    library = f"{OURS} ({kernel})" if arguments.kernel else OURS
+    records: list[Record] = []
+    for ring in RINGS:
+        if arguments.ring in (None, ring.dimension.bit_length() - 1):
+            records += measure(ring, arguments.threads, kernel, library)
+    json.dump([asdict(record) for record in records], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The entry point: runs one command and turns whatever happens into an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `cipherlens` with these arguments; returns the exit status.
+
+    0 success; 1 a refusal or failure, explained in one sentence on stderr; 2 arguments that make no command;
+    130 interrupted. `recompute` and `doctor` use 1 for a result that differs and for kernels that fail.
+    """
+    from cipherlens.cli.failures import report
+
+    as_json = "--json" in arguments
+    try:
+        from cipherlens.cli.app import run_command
+
+        return run_command(list(arguments) or ["--help"])
+    except SystemExit:
+        raise
+    except BaseException as error:
+        return report(error, as_json)
+
+
+def run() -> None:
+    """Run `cipherlens` with the process's arguments, and exit."""
+    sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    run()

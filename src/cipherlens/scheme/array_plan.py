@@ -1,0 +1,261 @@
+"""What is to be computed on encrypted arrays, and the smallest ring, levels and keys that it takes."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from math import ceil, isfinite
+from typing import Literal, get_args
+
+from cipherlens.errors import InputError, PlanError
+from cipherlens.scheme.array_layout import ArrayLayout, power_of_two, powers_below
+from cipherlens.scheme.comparison import DEFAULT_ERROR, plan_comparison
+from cipherlens.scheme.diagonals import DiagonalSteps
+from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, merge_requests, rotation
+from cipherlens.scheme.minimax import CompositeSign
+from cipherlens.scheme.parameters import Parameters
+from cipherlens.scheme.security import LARGEST_MODULUS_BITS, SECURITY_BITS
+
+Operation = Literal["multiply", "matmul", "sum", "sum_axis_0", "sum_axis_1", "greater"]
+
+RINGS = (1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16)
+MOST_SCALE_BITS, LEAST_SCALE_BITS = 38, 30
+LEAST_COMPARISON_SCALE_BITS = 34
+"""Comparisons magnify the noise of what they compare, so their scales must not be smaller."""
+
+_LARGEST_PRIME_BITS = 49
+_LEAST_HEADROOM_BITS = 8  # of the first prime above the scale: one for the sign, one to notice an overflow, six for values
+_SPECIAL_SLACK_BITS = (4, 3, 2, 1)  # of the special primes above a digit: four make key switching noise vanish
+
+
+@dataclass(frozen=True)
+class ArrayPlan:
+    """A computation on encrypted arrays: what it is made of, and what that costs. `print` it before making keys.
+
+    Attributes:
+        shape: shape of the arrays that are encrypted, one or two dimensions.
+        operations: what the longest chain of the computation does, in order: "multiply" (by an array, or by a number
+            that is no small integer; a level each), "matmul" (a level), "sum" and "sum_axis_0" (none), "sum_axis_1" (a
+            level), "greater" (see `comparison`). An operation on a shorter chain need not be repeated. Sums and
+            negatives, and products with integers up to 1024, take no level and need not be listed.
+        depth: levels more than the operations take.
+        matmul: (rows, columns) of the largest matrix W in a @ W. Not listed among the operations, it comes after them.
+        margin: smallest |a - b|, relative to the bound, at which `greater` is right. Not listed among the operations,
+            "greater" comes last.
+        bound: largest |a - b| that is compared; without comparisons the size of the values computed with. Best a
+            whole number.
+        error: largest error of the 0 or 1 that `greater` gives.
+        ring_dimension: N, if it shall not be the smallest possible.
+        scale_bits: bits of a level, if they shall not be the most (38 ... 30) that the smallest ring allows.
+
+    Raises:
+        InputError: arguments that mean nothing.
+        PlanError: no ring in the security table is large enough.
+    """
+
+    shape: tuple[int, ...]
+    _: KW_ONLY
+    operations: tuple[Operation, ...] = ()
+    depth: int = 0
+    matmul: tuple[int, int] | None = None
+    margin: float | None = None
+    bound: float = 1.0
+    error: float = DEFAULT_ERROR
+    ring_dimension: int | None = None
+    scale_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        listed = tuple(self.operations)
+        if self.matmul is not None and "matmul" not in listed:
+            listed += ("matmul",)
+        if self.margin is not None and "greater" not in listed:
+            listed += ("greater",)
+        object.__setattr__(self, "operations", listed)
+        object.__setattr__(self, "shape", tuple(self.shape))
+        self._check()
+        _ = self.parameters  # planning refuses here rather than later
+
+    def _check(self) -> None:
+        if not 1 <= len(self.shape) <= 2 or any(n < 1 for n in self.shape):
+            raise InputError(f"Arrays have one or two dimensions of at least 1, not shape {self.shape}; reshape them.")
+        unknown = [name for name in self.operations if name not in get_args(Operation)]
+        if unknown:
+            raise InputError(f"{unknown[0]!r} is no operation; there are {', '.join(get_args(Operation))}.")
+        if self.depth < 0:
+            raise InputError(f"A depth of {self.depth} levels is negative; give 0 or more.")
+        if not (isfinite(self.bound) and 2.0**-20 <= self.bound <= 2.0**40):
+            raise InputError(f"The bound must lie between 2^-20 and 2^40, not be {self.bound!r}; rescale the values.")
+        if self.scale_bits is not None and not 26 <= self.scale_bits <= MOST_SCALE_BITS:
+            raise InputError(f"A level has 26 to {MOST_SCALE_BITS} bits, not {self.scale_bits}; leave scale_bits out.")
+        if "greater" in self.operations and self.margin is None:
+            raise InputError('"greater" needs a margin, relative to the bound; give for instance margin=2**-5.')
+        if "matmul" in self.operations:
+            if self.matmul is None or min(self.matmul) < 1:
+                raise InputError('"matmul" needs the size of the matrix; give matmul=(rows, columns).')
+            if self.matmul[0] != self.shape[-1]:
+                raise InputError(
+                    f"Rows of {self.shape[-1]} elements cannot meet a matrix of {self.matmul[0]} rows; "
+                    f"give matmul=({self.shape[-1]}, {self.matmul[1]})."
+                )
+
+    # ---- values -----------------------------------------------------------------------------------------------
+
+    @property
+    def unit(self) -> int:
+        """What a slot of 1 stands for: the bound, rounded up to a whole number so that products stay exact."""
+        return max(1, ceil(self.bound))
+
+    @property
+    def largest(self) -> float:
+        """Largest |value| that may come up anywhere; larger ones wrap around, which decryption notices."""
+        return self.unit * self.parameters.primes[0] / (4.0 * self.parameters.scales[0])
+
+    def comparison(self, margin: float | None = None, *, levels: int | None = None) -> CompositeSign:
+        """The composite that `greater` evaluates for this margin (relative to the bound) or the planned one.
+
+        Raises:
+            PlanError: there is no margin, or it takes more than `levels`.
+        """
+        margin = self.margin if margin is None else margin
+        if margin is None:
+            raise PlanError(
+                "Encrypted numbers compare only outside a margin and none was planned; "
+                "plan with margin=2**-5 or use a.greater(b, margin=...)."
+            )
+        return plan_comparison(margin * self.bound / self.unit, self.error, levels=levels)
+
+    # ---- levels -----------------------------------------------------------------------------------------------
+
+    def cost(self, operation: Operation) -> int:
+        """Levels that one operation takes."""
+        if operation == "greater":
+            return self.comparison().depth
+        return 0 if operation in ("sum", "sum_axis_0") else 1
+
+    @cached_property
+    def levels(self) -> int:
+        """Levels of a fresh array: those of all operations in the list, and the depth beyond."""
+        return self.depth + sum(self.cost(operation) for operation in self.operations)
+
+    def level_of(self, operation: Operation) -> int:
+        """The highest level at which an operation has keys: where it first comes up in the list."""
+        before = self.operations[: self.operations.index(operation)]
+        return self.levels - sum(self.cost(earlier) for earlier in before)
+
+    # ---- the ring ---------------------------------------------------------------------------------------------
+
+    @property
+    def _row(self) -> int:
+        widest = self.shape[-1] if self.matmul is None else max(self.shape[-1], *self.matmul)
+        return power_of_two(widest)
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """The smallest ring of the security table that holds a row and has the levels; in it, the largest scale."""
+        rings = RINGS if self.ring_dimension is None else (self.ring_dimension,)
+        splits = len(self.shape) == 1 and self.matmul is None
+        least = LEAST_COMPARISON_SCALE_BITS if "greater" in self.operations else LEAST_SCALE_BITS
+        scales = range(MOST_SCALE_BITS, least - 1, -1) if self.scale_bits is None else (self.scale_bits,)
+        for ring in rings:
+            if ring not in LARGEST_MODULUS_BITS or (self._row > ring // 2 and not splits):
+                continue
+            for scale_bits in scales:
+                found = _fit(ring, self.levels, scale_bits)
+                if found is not None:
+                    return found
+        raise PlanError(
+            f"{self.levels} levels and rows of {self._row} slots fit no ring of dimension "
+            f"{' or '.join(map(str, rings))} at {SECURITY_BITS}-bit security (the largest allows "
+            f"{LARGEST_MODULUS_BITS.get(rings[-1], 0)} bits and {rings[-1] // 2} slots); use fewer levels, a larger "
+            "margin, shorter rows or a larger ring."
+        )
+
+    @property
+    def layout(self) -> ArrayLayout:
+        """Where fresh arrays sit."""
+        slots = self.parameters.slots
+        return ArrayLayout(slots, min(self._row, slots), self.shape)
+
+    @property
+    def steps(self) -> DiagonalSteps:
+        """Baby and giant steps of a @ W.
+
+        Raises:
+            PlanError: none was planned.
+        """
+        if self.matmul is None:
+            raise PlanError("This plan has no product with a matrix; plan with matmul=(rows, columns).")
+        return DiagonalSteps(*self.matmul)
+
+    # ---- keys -------------------------------------------------------------------------------------------------
+
+    def rotations(self, operation: Operation) -> list[int]:
+        """Rotations, in slots, that an operation uses on fresh arrays."""
+        layout = self.layout
+        if operation == "matmul":
+            return self.steps.rotations(*self.matmul) if self.matmul else []
+        first = layout.stride if operation == "sum_axis_0" else 1
+        last = layout.stride if operation == "sum_axis_1" or layout.repeated else layout.slots
+        return powers_below(first, last) if operation.startswith("sum") else []
+
+    def key_requests(self) -> tuple[KeyRequest, ...]:
+        """The evaluation keys that the operations use, each at the highest level it is used at."""
+        requests = []
+        if self.depth:
+            requests.append(KeyRequest(RELINEARISATION, self.levels))
+        for operation in dict.fromkeys(self.operations):
+            level = self.level_of(operation)
+            if operation in ("multiply", "matmul", "greater"):
+                requests.append(KeyRequest(RELINEARISATION, level))
+            requests += [KeyRequest(rotation(self.parameters, r), level) for r in self.rotations(operation)]
+        return merge_requests(requests)
+
+    @property
+    def evaluation_key_bytes(self) -> int:
+        """Bytes of all evaluation keys, packed."""
+        return sum(self.parameters.switching_key_bytes(request.level) for request in self.key_requests())
+
+    def __str__(self) -> str:
+        p, layout = self.parameters, self.layout
+        limit = LARGEST_MODULUS_BITS[p.ring_dimension]
+        lines = [
+            f"array of shape {self.shape}: {layout.ciphertexts} ciphertext(s) of {p.slots} slots, "
+            f"{layout.ciphertexts * p.ciphertext_bytes(self.levels, 2) / 1e6:.2f} MB; values up to ±{self.largest:.4g}",
+            f"ring dimension {p.ring_dimension}, {self.levels} levels of {p.scale_bits} bits, "
+            f"log2(QP) = {p.modulus_bits:.1f} of {limit} at {SECURITY_BITS}-bit security",
+            f"levels: {', '.join(f'{o} {self.cost(o)}' for o in self.operations) or 'no operation'}"
+            + (f", {self.depth} more" if self.depth else ""),
+        ]
+        if self.margin is not None:
+            c = self.comparison()
+            lines.append(
+                f"greater: right within {min(c.error / 2, self.error):.3g} where {self.margin * self.bound:.4g} <= |a - b| "
+                f"<= {self.bound:.4g}; degrees {' after '.join(map(str, reversed(c.degrees)))}, "
+                f"{c.multiplications} multiplications"
+            )
+        lines.append(f"evaluation keys: {len(self.key_requests())}, {self.evaluation_key_bytes / 1e6:.1f} MB")
+        return "\n".join(lines)
+
+
+def _fit(ring_dimension: int, levels: int, scale_bits: int) -> Parameters | None:
+    """Parameters inside the table: the largest first prime, then the cheapest key switch; None if there are none."""
+    limit = LARGEST_MODULUS_BITS[ring_dimension] - 1  # primes lie next to powers of two, on either side
+    best: tuple[int, int, int] | None = None
+    for first in range(_LARGEST_PRIME_BITS, scale_bits + _LEAST_HEADROOM_BITS - 1, -1):
+        for digit in range(1, levels + 2):
+            for slack in _SPECIAL_SLACK_BITS:
+                special = min(ceil((first + (digit - 1) * scale_bits + slack) / digit), _LARGEST_PRIME_BITS)
+                if first + levels * scale_bits + digit * special > limit:
+                    continue
+                digits = -(-(levels + 1) // digit)
+                transforms = (digits + 2) * (levels + 1 + digit)  # of one key switch: what its time is made of
+                if best is None or transforms < best[0]:
+                    best = transforms, digit, special
+                break
+        if best is not None:
+            _, digit, special = best
+            return Parameters.generate(
+                ring_dimension, levels,
+                scale_bits=scale_bits, first_bits=first, special=digit, special_bits=special, digit=digit,
+            )  # fmt: skip
+    return None

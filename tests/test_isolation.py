@@ -1,0 +1,188 @@
+"""The layers of the package: who imports whom, read from the source and seen in fresh interpreters."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import cipherlens.scheme
+
+SOURCE = Path(cipherlens.scheme.__file__ or "").parents[1]
+
+# A module imports its own layer and those further up; layers on one line do not know each other.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("_evaluator", "_secret"),
+    ("scheme",),
+    ("wire",),
+    ("data",),
+    ("features",),
+    ("layout",),
+    ("learning",),
+    ("networks",),
+    ("planning",),
+    ("owner", "server"),
+    ("local",),
+    ("cli",),
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+SECRET_SIDE = ("owner", "_secret")
+DOTTED = re.compile(r"cipherlens(\.[A-Za-z_]\w*)+")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import of a module of the package: from which file and layer, of which layer, on which line."""
+
+    path: Path
+    layer: str
+    target: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path.relative_to(SOURCE)}:{self.line} ({self.layer}) imports {self.target}"
+
+
+def source_files() -> list[Path]:
+    return sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+def layer_of(path: Path) -> str:
+    first = path.relative_to(SOURCE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imported_modules(path: Path) -> Iterator[tuple[str, int]]:
+    """Dotted names of modules of the package that a file mentions: imports of every form, and names in strings, which
+    is how modules are imported lazily."""
+    package = ["cipherlens", *path.relative_to(SOURCE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module, node.lineno
+            for alias in node.names:
+                yield f"{module}.{alias.name}", node.lineno
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value):
+            yield node.value, node.lineno
+
+
+def imports() -> list[Import]:
+    found = []
+    for path in source_files():
+        for name, line in imported_modules(path):
+            parts = name.split(".")
+            if parts[0] == "cipherlens" and len(parts) > 1 and parts[1] in RANK:
+                found.append(Import(path, layer_of(path), parts[1], line))
+    return found
+
+
+def test_every_module_has_a_place_in_the_layers() -> None:
+    known = set(RANK) | {"__main__"}
+    assert sorted({layer_of(path) for path in source_files()} - known) == []
+
+
+def test_layers_import_only_layers_above_them() -> None:
+    wrong = [
+        i
+        for i in imports()
+        if i.layer in RANK and i.layer != i.target and not RANK[i.target] < RANK[i.layer]
+    ]
+    assert [str(i) for i in wrong] == []
+
+
+def test_only_the_owner_imports_the_secret_half() -> None:
+    assert [str(i) for i in imports() if i.target == "_secret" and i.layer != "owner"] == []
+
+
+def test_owner_and_server_do_not_know_each_other() -> None:
+    sides = {("owner", "server"), ("server", "owner")}
+    assert [str(i) for i in imports() if (i.layer, i.target) in sides] == []
+
+
+def test_the_check_sees_every_form_of_import(tmp_path: Path) -> None:
+    """The scanner itself, on a file that breaks the rules in each way there is."""
+    text = (
+        "import cipherlens.owner.a\nfrom cipherlens import owner\nfrom cipherlens.owner import b\n"
+        "from ..owner import c\nfrom .. import owner as d\nimport_module('cipherlens.owner.e')\n"
+    )
+    for lines in text.splitlines():
+        path = SOURCE / "server" / "nowhere.py"
+        tree_path = tmp_path / "nowhere.py"
+        tree_path.write_text(lines)
+        names = [n for n, _ in _scan(tree_path, path)]
+        assert any(n.split(".")[:2] == ["cipherlens", "owner"] for n in names), lines
+
+
+def _scan(text: Path, pretended: Path) -> list[tuple[str, int]]:
+    class Pretended(type(text)):  # type: ignore[misc]
+        def read_text(self, *_: object, **__: object) -> str:
+            return text.read_text()
+
+    return list(imported_modules(Pretended(pretended)))
+
+
+# ---- fresh interpreters ---------------------------------------------------------------------------------------------
+
+LOAD = """
+import importlib, json, sys
+missing = []
+for name in json.loads(sys.argv[1]):
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("cipherlens"):
+            raise
+        missing.append(error.name)
+print(json.dumps({"loaded": sorted(m for m in sys.modules if m.split(".")[0] == "cipherlens"), "missing": missing}))
+"""
+
+
+def loaded_by(*modules: str) -> list[str]:
+    """Modules of the package that a fresh interpreter holds after importing these; extras may be missing."""
+    result = subprocess.run(
+        [sys.executable, "-c", LOAD, json.dumps(modules)], check=True, timeout=120, capture_output=True, text=True
+    )
+    loaded = json.loads(result.stdout.splitlines()[-1])["loaded"]
+    assert isinstance(loaded, list)
+    return [str(m) for m in loaded]
+
+
+def modules_of(layer: str) -> list[str]:
+    paths = [path for path in source_files() if layer_of(path) == layer and path.stem != "__main__"]
+    return [".".join(["cipherlens", *path.relative_to(SOURCE).with_suffix("").parts]).removesuffix(".__init__") for path in paths]
+
+
+def secret_side(loaded: list[str]) -> list[str]:
+    return [m for m in loaded if m.split(".")[1:2] in [[name] for name in SECRET_SIDE]]
+
+
+def test_the_server_loads_neither_the_owner_nor_the_secret_half() -> None:
+    loaded = loaded_by("cipherlens.server", *modules_of("server"))
+    assert "cipherlens.server" in loaded
+    assert secret_side(loaded) == []
+
+
+@pytest.mark.parametrize("layer", [n for names in LAYERS[2:10] for n in names])
+def test_public_layers_load_without_the_secret_half(layer: str) -> None:
+    modules = modules_of(layer)
+    if modules:
+        assert secret_side(loaded_by(*modules)) == []
+
+
+def test_the_package_itself_loads_nothing() -> None:
+    assert secret_side(loaded_by("cipherlens")) == []
+    assert [m for m in loaded_by("cipherlens") if m.split(".")[1:] not in ([], ["errors"])] == []
+
+
+def test_the_evaluator_loads_alone() -> None:
+    assert [m for m in loaded_by("cipherlens._evaluator") if m not in ("cipherlens", "cipherlens._evaluator")] == []

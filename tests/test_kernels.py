@@ -1,0 +1,196 @@
+"""Every kernel and every number of threads gives the same bytes, at real ring dimensions."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+import reference
+from cipherlens._evaluator import Ring, available_kernels, check_kernels
+from cipherlens.errors import PlanError
+from cipherlens.owner.secret_key import secret_ring
+from cipherlens.scheme.engine import KERNEL_VARIABLE, Engine, choose_kernel, usable_cores
+from cipherlens.scheme.expansion import SeedUse, expand
+from cipherlens.scheme.keys import conjugation, rotation
+from cipherlens.scheme.parameters import Parameters
+from cipherlens.scheme.primes import nearest_prime
+from toy import KERNELS, extreme_limbs_of, limbs_of
+
+DIMENSIONS = (1 << 12, 1 << 13)
+THREADS = (1, 2, 3)
+
+
+@cache
+def parameters_of(n: int) -> Parameters:
+    """Inside the security table."""
+    if n == 1 << 12:
+        return Parameters.generate(n, 1, scale_bits=28, first_bits=36, special=1, special_bits=41, digit=1)
+    return Parameters.generate(n, 3, scale_bits=30, first_bits=40, special=2, special_bits=41, digit=3)
+
+
+def transcript(n: int, kernel: str, threads: int) -> dict[str, bytes]:
+    """Every operation's output, from inputs that are the same each time."""
+    p = parameters_of(n)
+    engine = Engine(p, kernel)
+    ring, rng, limbs = engine.ring, np.random.default_rng(n), len(p.primes)
+    extended = p.primes + p.special_primes
+    a, b = limbs_of(p.primes, n, rng, (2,)), extreme_limbs_of(p.primes, n, rng, (2,))
+    plain = limbs_of(p.primes, n, rng)
+    key = limbs_of(extended, n, rng, (p.digits(limbs), 2))
+    every = list(range(len(extended)))
+    whole = extreme_limbs_of(extended, n, rng)
+    slots = np.exp(2j * np.pi * rng.uniform(size=n // 2)) * rng.uniform(size=n // 2)
+    scalars = [[float(reference.centred(s, q)) for q in p.primes] for s in (2**40 + 1, -(2**33))]
+    galois = conjugation(p, 3)
+
+    def scatter() -> list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+        sums = [np.zeros((3, limbs, n)) for _ in range(3)]
+        ring.accumulate_scatter(sums, [[a, b], [b, b]], [[b, a], [a, a]], threads)
+        return sums
+
+    digits = ring.decompose(a[1], threads)
+    inner = ring.inner_product(digits, key, threads)
+    outputs = {
+        "ntt": ring.ntt(whole, every, False, threads),
+        "inverse ntt": ring.ntt(whole, every, True, threads),
+        "add": ring.add(a, b, threads),
+        "subtract": ring.subtract(a, b, threads),
+        "multiply_plain": ring.multiply_plain([a, b] * 5, [plain, b[0]] * 5, threads),
+        "multiply_scalars": ring.multiply_scalars([a, b] * 5, scalars * 5, threads),
+        "tensor": ring.tensor([a, b] * 5, [b, b] * 5, threads),
+        "scatter": np.stack(scatter()),
+        "divide": ring.divide(a, 1, threads),
+        "automorphism": ring.automorphism(a, galois),
+        "decompose": digits,
+        "inner_product": inner,
+        "mod_down": ring.mod_down(inner, a[0], None, galois, threads),
+        "key_switch": ring.key_switch(b[1], key, b[0], None, galois, False, threads),
+        "relinearise and rescale": ring.key_switch(b[1], key, a[0], a[1], 1, True, threads),
+        "uniform": expand(ring, bytes(32), SeedUse.CIPHERTEXT, 0, every),
+        "embed": engine.encoder.embed(slots, p.scales[-1]),
+        "project": engine.encoder.project(np.rint(rng.normal(size=n) * 2.0**30), p.scales[-1]),
+        "encode": engine.encode(slots, p.scales[-1], limbs, threads),
+    }
+    result = {name: np.ascontiguousarray(value).tobytes() for name, value in outputs.items()}
+    result["pack"] = ring.pack(whole, every)
+    result.update(secret_transcript(engine, threads))
+    return result
+
+
+def secret_transcript(engine: Engine, threads: int) -> dict[str, bytes]:
+    """The owner's operations on fixed secrets and errors."""
+    p, ring, rng = engine.parameters, secret_ring(engine), np.random.default_rng(5)
+    n, limbs, extended = p.ring_dimension, len(p.primes), p.primes + p.special_primes
+    ternary = rng.integers(-1, 1, n, endpoint=True).astype(np.int8)
+    errors = rng.integers(-21, 21, (4, n), endpoint=True).astype(np.int8)
+    message, a = limbs_of(p.primes, n, rng), limbs_of(p.primes, n, rng)
+    uniform = limbs_of(extended, n, rng, (p.digits(limbs),))
+    secret = ring.secret(ternary, threads)
+    body = ring.encrypt(message, a, errors[0], secret, threads)
+    outputs = {
+        "secret": secret,
+        "square": ring.square(secret),
+        "secret automorphism": ring.automorphism(secret, 5),
+        "encrypt": body,
+        "decrypt": ring.decrypt(np.stack([ring.encrypt(None, a, errors[0], secret, threads), a]), secret),
+        "switching_key": ring.switching_key(
+            uniform, errors[: p.digits(limbs)].reshape(-1), ring.square(secret), secret, threads
+        ),
+        "public_key": ring.public_key(uniform[0], errors[1], secret),
+        "public_encrypt": ring.public_encrypt(
+            message, limbs_of(extended, n, rng, (2,)), ternary, errors[2], errors[3], threads
+        ),
+    }
+    return {name: value.tobytes() for name, value in outputs.items()}
+
+
+@cache
+def portable_transcript(n: int) -> dict[str, bytes]:
+    return transcript(n, "portable", 1)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("n", DIMENSIONS)
+def test_identical_bytes(n: int, kernel: str, threads: int) -> None:
+    found, expected = transcript(n, kernel, threads), portable_transcript(n)
+    assert [name for name in expected if found[name] != expected[name]] == []
+
+
+@pytest.mark.parametrize("log_n", range(6, 18))
+def test_the_transform_at_every_dimension(log_n: int) -> None:
+    """Sampled outputs equal the polynomial's value at psi^(2 brv(i) + 1), found by Horner's rule on integers."""
+    n = 1 << log_n
+    p = nearest_prime(2.0**50 * (1 - 2.0**-12), n, set())
+    other = nearest_prime(2.0**40, n, set())
+    rng = np.random.default_rng(log_n)
+    psi = reference.primitive_root(p, n)
+    for x in (extreme_limbs_of((p,), n, rng), limbs_of((p,), n, rng)):
+        results = {}
+        for kernel in KERNELS:
+            ring = Ring(n, [p, other], 1, 1, kernel)
+            results[kernel] = ring.ntt(x, [0])
+            np.testing.assert_array_equal(ring.ntt(results[kernel], [0], True), x, err_msg=kernel)
+            assert results[kernel].tobytes() == results[KERNELS[0]].tobytes(), kernel
+        coefficients = [int(c) for c in x[0]]
+        for i in (0, 1, n // 2, n - 1, int(rng.integers(n))):
+            point = pow(psi, 2 * reference.reverse_bits(i, log_n) + 1, p)
+            value = 0
+            for c in reversed(coefficients):
+                value = (value * point + c) % p
+            assert int(results["portable"][0, i]) == reference.centred(value, p)
+
+
+# ---- the choice of kernels ------------------------------------------------------------------------------------------
+
+
+def test_every_available_kernel_passes_its_self_check() -> None:
+    assert available_kernels()[-1] == "portable"
+    for kernel in available_kernels():
+        check_kernels(kernel)
+
+
+def test_unknown_kernels_do_not_pass_the_self_check() -> None:
+    with pytest.raises(RuntimeError, match="no kernels named abacus run on this machine"):
+        check_kernels("abacus")
+    with pytest.raises(RuntimeError, match="abacus"):
+        Ring(64, [parameters_of(1 << 12).primes[0], parameters_of(1 << 12).primes[1]], 1, 1, "abacus")
+
+
+def test_the_fastest_kernels_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KERNEL_VARIABLE, raising=False)
+    assert choose_kernel() == available_kernels()[0]
+    monkeypatch.setenv(KERNEL_VARIABLE, "")
+    assert choose_kernel() == available_kernels()[0]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_environment_chooses_kernels(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KERNEL_VARIABLE, kernel)
+    engine = Engine(parameters_of(1 << 12))
+    assert engine.kernel == kernel
+    assert engine.ring.kernel == kernel
+
+
+def test_a_wrong_name_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KERNEL_VARIABLE, "abacus")
+    with pytest.raises(PlanError) as caught:
+        Engine(parameters_of(1 << 12))
+    message = str(caught.value)
+    assert "CIPHERLENS_KERNEL=abacus" in message
+    assert "portable" in message
+    assert "\n" not in message
+
+
+def test_usable_cores() -> None:
+    assert usable_cores() >= 1
+
+
+def test_rotation_elements_are_odd_and_below_twice_the_dimension() -> None:
+    p = parameters_of(1 << 12)
+    for steps in (0, 1, -1, p.slots, p.slots + 1):
+        for galois in (rotation(p, steps), conjugation(p, steps)):
+            assert galois % 2 == 1
+            assert 0 < galois < 2 * p.ring_dimension
+    assert rotation(p, p.slots) == 1
+    assert rotation(p, -1) * rotation(p, 1) % (2 * p.ring_dimension) == 1

@@ -1,0 +1,220 @@
+"""Readers under random damage: nothing but a named error may come out, and nothing large may be allocated."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from attacks.forge import join, raw, split
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from toy import owner_and_evaluator, toy_parameters
+
+from cipherlens.errors import CipherlensError, FormatError
+from cipherlens.owner.sealed import new_sealing_keys, unseal, unwrap
+from cipherlens.scheme.engine import Engine
+from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, rotation
+from cipherlens.wire.container import Reader
+from cipherlens.wire.fields import parse_json
+from cipherlens.wire.keys import read_evaluation_keys, read_public_key, write_evaluation_keys, write_public_key
+from cipherlens.wire.packed import unpack_ciphertext
+
+TOY = toy_parameters(64, (30, 26), (33,), 1)
+EXTRA_BYTES = 1 << 30
+"""Address space that the readers may take beyond what the tests have; a promise of more must not be believed."""
+
+few = settings(max_examples=1000, deadline=None, database=None)
+fuzz = settings(
+    max_examples=2500,
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def limited_memory() -> Iterator[None]:
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + EXTRA_BYTES, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+class Target:
+    """Valid files, a place for damaged ones, and how each is read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "fuzzed.cl"
+        self.engine = Engine(TOY)
+        owner, server = owner_and_evaluator(TOY, [KeyRequest(RELINEARISATION, 1), KeyRequest(rotation(TOY, 1), 0)])
+        write_evaluation_keys(folder / "evaluation.cl", server.keys)
+        write_public_key(folder / "public.cl", owner.public_key(), bytes(range(32)))
+        self.files = [(folder / name).read_bytes() for name in ("evaluation.cl", "public.cl")]
+        self.parts = [split(data) for data in self.files]
+        self.readers: list[Callable[..., Any]] = [read_evaluation_keys, read_public_key]
+
+    def survives(self, which: int, data: bytes) -> bool:
+        """Whether the reader takes it; anything but a named error escapes."""
+        self.path.write_bytes(data)
+        try:
+            with Reader.open(self.path, None, verify=False) as reader:
+                for name in reader.shapes:
+                    reader.read(name)
+        except CipherlensError as error:
+            assert str(error).isprintable() and len(str(error)) < 500
+        try:
+            self.readers[which](self.path, self.engine)
+        except CipherlensError as error:
+            assert str(error).isprintable() and len(str(error)) < 500
+            return False
+        return True
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Target:
+    return Target(tmp_path_factory.mktemp("fuzz"))
+
+
+edits = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 1 << 14), st.binary(min_size=1, max_size=12)), min_size=1, max_size=4
+)
+
+
+def damaged(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
+    """Bytes overwritten, inserted, removed, flipped, cut off or repeated."""
+    for operation, position, value in changes:
+        at = position % (len(data) + 1)
+        match operation:
+            case 0:
+                data = data[:at] + value + data[at + len(value) :]
+            case 1:
+                data = data[:at] + value + data[at:]
+            case 2:
+                data = data[:at] + data[at + len(value) :]
+            case 3:
+                data = data[:at] + bytes(b ^ value[0] for b in data[at : at + 1]) + data[at + 1 :]
+            case 4:
+                data = data[:at]
+            case _:
+                data = data[:at] + data[at : at + 64] * value[0] + data[at:]
+    return data
+
+
+@fuzz
+@given(st.integers(0, 1), edits)
+def test_damaged_bytes(target: Target, which: int, changes: list[tuple[int, int, bytes]]) -> None:
+    data = damaged(target.files[which], changes)
+    assert target.survives(which, data) == (data == target.files[which])
+
+
+@fuzz
+@given(st.integers(0, 1), edits)
+def test_damaged_headers_with_matching_digests(
+    target: Target, which: int, changes: list[tuple[int, int, bytes]]
+) -> None:
+    fields, body = target.parts[which]
+    metadata = fields["__metadata__"] | {"header_sha256": "0" * 64}
+    text = json.dumps(fields | {"__metadata__": metadata}, sort_keys=True, separators=(",", ":")).encode()
+    target.survives(which, raw(damaged(text, changes), body))
+
+
+@fuzz
+@given(st.integers(0, 1), edits)
+def test_damaged_bodies_with_matching_digests(
+    target: Target, which: int, changes: list[tuple[int, int, bytes]]
+) -> None:
+    fields, body = target.parts[which]
+    target.survives(which, join(json.loads(json.dumps(fields)), damaged(body, changes)))
+
+
+numbers = st.integers() | st.sampled_from(
+    [-1, 0, 1, 2, 32, 64, 128, 1 << 31, 1 << 48, 1 << 62, 1 << 63, 1 << 64, 10**13]
+)
+values = st.recursive(
+    st.none() | st.booleans() | numbers | st.floats() | st.text(max_size=8) | st.sampled_from(["U8", "F64", "1", "2"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def paths_of(value: Any, prefix: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Ways to every value inside a JSON value."""
+    if prefix:
+        yield prefix
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in entries:
+        yield from paths_of(inner, (*prefix, key))
+
+
+def put(value: Any, path: tuple[Any, ...], new: Any, remove: bool) -> None:
+    for key in path[:-1]:
+        value = value[key]
+    if remove:
+        del value[path[-1]]
+    else:
+        value[path[-1]] = new
+
+
+@fuzz
+@given(st.integers(0, 1), st.integers(0), values, st.booleans(), st.booleans())
+def test_other_values_with_matching_digests(
+    target: Target, which: int, place: int, value: Any, inner: bool, remove: bool
+) -> None:
+    fields, body = target.parts[which]
+    fields = json.loads(json.dumps(fields))
+    subject = json.loads(fields["__metadata__"]["header"]) if inner else fields
+    everywhere = list(paths_of(subject))
+    put(subject, everywhere[place % len(everywhere)], value, remove)
+    if inner:
+        fields["__metadata__"]["header"] = json.dumps(subject)
+    target.survives(which, join(fields, body))
+
+
+@few
+@given(st.binary(max_size=300))
+def test_noise(target: Target, data: bytes) -> None:
+    assert not target.survives(0, data)
+    assert not target.survives(1, len(data).to_bytes(8, "little") + data)
+
+
+@few
+@given(st.binary(max_size=200))
+def test_json_noise(data: bytes) -> None:
+    try:
+        json.dumps(parse_json(data, "noise"), allow_nan=False)
+    except FormatError as error:
+        assert str(error).isprintable()
+
+
+@few
+@given(st.binary(max_size=4000))
+def test_ciphertext_noise(target: Target, data: bytes) -> None:
+    packed = np.frombuffer(data, np.uint8)
+    try:
+        ciphertext = unpack_ciphertext(target.engine, packed, 2, 2, 1.0)
+    except FormatError:
+        return
+    assert packed.size == TOY.ciphertext_bytes(1, 2)
+    assert (np.abs(ciphertext.data) <= (np.array(TOY.primes)[:, None] - 1) / 2).all()
+
+
+@few
+@given(st.binary(max_size=200))
+def test_sealed_noise(data: bytes) -> None:
+    private, _ = new_sealing_keys()
+    with pytest.raises(CipherlensError):
+        unseal(private, data)
+    head = data[:50]
+    with pytest.raises(FormatError):  # never a cost that was not agreed on
+        unwrap(head if not head.startswith(b"CLW1") else b"", b"passphrase")
