@@ -71,23 +71,65 @@ void Ring::inner_product(double* out, const double* digit_limbs, std::size_t lim
     });
 }
 
-void Ring::mod_down(double* out, const double* extended, std::size_t limbs, const double* add0, const double* add1,
-                    std::size_t galois, int threads) const {
+void Ring::hoisted_transform(double* out, const double* digit_limbs, const double* c0, const double* c1,
+                             std::size_t limbs, const std::vector<const double*>& keys,
+                             const std::vector<std::size_t>& key_limbs, const std::vector<std::size_t>& galois,
+                             const std::vector<const double*>& plain, int threads) const {
+    const std::size_t count = digits(limbs), width = limbs + special_;
+    std::vector<std::shared_ptr<const std::vector<std::uint32_t>>> sources;
+    for (std::size_t element : galois) sources.push_back(automorphism(element));
+    parallel_for(threads, width, [&](std::size_t at, std::size_t) {
+        const std::size_t prime = extended_index(at, limbs);
+        const Modulus& m = moduli_[prime];
+        double* sum[2] = {out + at * n_, out + (width + at) * n_};
+        std::memset(sum[0], 0, n_ * sizeof(double));
+        std::memset(sum[1], 0, n_ * sizeof(double));
+        const Buffer work(pool_, 3 * n_);
+        double *term[2] = {work.get(), work.get() + n_}, *lifted = work.get() + 2 * n_;
+        // P c0 is the same for every term; modulo a special prime it is zero.
+        if (at < limbs) kernels_.multiply_scalar(lifted, c0 + at * n_, special_product_[at], nullptr, n_, m);
+        std::vector<const double*> a(count), b0(count), b1(count);
+        for (std::size_t d = 0; d < count; ++d) a[d] = digit_limbs + (d * width + at) * n_;
+        for (std::size_t k = 0; k < galois.size(); ++k) {
+            const double* factor = plain[k] + at * n_;
+            if (galois[k] == 1) {
+                if (at >= limbs) continue;
+                kernels_.multiply_scalar(term[1], c1 + at * n_, special_product_[at], nullptr, n_, m);
+                kernels_.permute_multiply_add(sum[0], lifted, sources[k]->data(), factor, n_, m);
+                kernels_.permute_multiply_add(sum[1], term[1], sources[k]->data(), factor, n_, m);
+                continue;
+            }
+            const std::size_t key_width = key_limbs[k] + special_;
+            const std::size_t key_at = at < limbs ? at : key_limbs[k] + (at - limbs);
+            for (std::size_t d = 0; d < count; ++d) {
+                b0[d] = keys[k] + (2 * d * key_width + key_at) * n_;
+                b1[d] = keys[k] + ((2 * d + 1) * key_width + key_at) * n_;
+            }
+            kernels_.dot_pair(term[0], term[1], a.data(), b0.data(), b1.data(), count, n_, m);
+            if (at < limbs) kernels_.add(term[0], term[0], lifted, n_, m);
+            for (std::size_t part = 0; part < 2; ++part)
+                kernels_.permute_multiply_add(sum[part], term[part], sources[k]->data(), factor, n_, m);
+        }
+    });
+}
+
+void Ring::mod_down(double* out, const double* extended, std::size_t parts, std::size_t limbs, const double* add0,
+                    const double* add1, std::size_t galois, int threads) const {
     const std::size_t width = limbs + special_;
     std::vector<std::size_t> from, to;
     for (std::size_t i = 0; i < special_; ++i) from.push_back(chain() + i);
     for (std::size_t i = 0; i < limbs; ++i) to.push_back(i);
     const auto constants = conversion(from, to);
     const auto source = automorphism(galois);
-    const Buffer y(pool_, 2 * special_ * n_);
-    parallel_for(threads, 2 * special_, [&](std::size_t task, std::size_t) {
+    const Buffer y(pool_, parts * special_ * n_);
+    parallel_for(threads, parts * special_, [&](std::size_t task, std::size_t) {
         const std::size_t part = task / special_, i = task % special_;
         double* limb = y.get() + task * n_;
         std::memcpy(limb, extended + (part * width + limbs + i) * n_, n_ * sizeof(double));
         intt(limb, chain() + i, constants->from_factor[i]);
     });
     const std::size_t group = group_size(special_), groups = (limbs + group - 1) / group;
-    parallel_for(threads, 2 * groups, [&](std::size_t task, std::size_t) {
+    parallel_for(threads, parts * groups, [&](std::size_t task, std::size_t) {
         const std::size_t part = task / groups, first = task % groups * group;
         const std::size_t last = first + group < limbs ? first + group : limbs;
         const double* addend = part == 0 ? add0 : add1;

@@ -75,9 +75,17 @@ class Ring {
     void inner_product(double* out, const double* digits, std::size_t limbs, const double* key, std::size_t key_limbs,
                        int threads) const;
 
-    // automorphism((out of inner_product) / P + (add0, add1)); add0, add1 may be null.
-    void mod_down(double* out, const double* extended, std::size_t limbs, const double* add0, const double* add1,
-                  std::size_t galois, int threads) const;
+    // automorphism(extended / P + (add0, add1)) for one or two extended polynomials; add0, add1 may be null.
+    void mod_down(double* out, const double* extended, std::size_t parts, std::size_t limbs, const double* add0,
+                  const double* add1, std::size_t galois, int threads) const;
+
+    // The inner sums of a linear transform on unreduced (extended) results, no division in between:
+    // out (2, limbs + special, n) = sum_k plain[k] * automorphism_k(<digits, keys[k]> + P (c0, 0)), where
+    // galois[k] = 1 stands for P (c0, c1) itself and takes no key. plain[k]: (limbs + special, n).
+    void hoisted_transform(double* out, const double* digits, const double* c0, const double* c1, std::size_t limbs,
+                           const std::vector<const double*>& keys, const std::vector<std::size_t>& key_limbs,
+                           const std::vector<std::size_t>& galois, const std::vector<const double*>& plain,
+                           int threads) const;
 
     // decompose, inner_product and mod_down in one go, with every digit used while it is in cache. With rescale, the
     // result is also divided by q_{limbs-1} (one rounding for both) and has one limb less.

@@ -19,7 +19,14 @@ std::size_t sample_uniform(double* limb, std::size_t n, const std::uint8_t* stre
     std::size_t filled = 0;
     for (std::size_t i = 0; i < words && filled < n; ++i) {
         const std::uint64_t word = word_at(stream, i);
-        if (word < limit) limb[filled++] = centred(static_cast<std::int64_t>(word % p), m.value);
+        if (word >= limit) continue;
+        // word mod p without a division: the quotient is below 2^39 and its error below 2^39 * 3 * 2^-53, so that the
+        // truncated one is off by at most 1.
+        const std::uint64_t quotient = static_cast<std::uint64_t>(static_cast<double>(word) * m.inverse);
+        std::int64_t r = static_cast<std::int64_t>(word - quotient * p);
+        r += r < 0 ? m.value : 0;
+        r -= r >= m.value ? m.value : 0;
+        limb[filled++] = centred(r, m.value);
     }
     return filled;
 }

@@ -131,7 +131,7 @@ void public_encrypt(const Ring& ring, double* out, const double* message, const 
         ring.kernels().multiply(product.get(), key + task * n, u.get() + at * n, n, m);
         ring.kernels().add(sum, sum, product.get(), n, m);
     });
-    ring.mod_down(out, sums.get(), limbs, message, nullptr, 1, threads);
+    ring.mod_down(out, sums.get(), 2, limbs, message, nullptr, 1, threads);
 }
 
 }  // namespace cipherlens

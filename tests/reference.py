@@ -281,9 +281,7 @@ class ReferenceRing:
             power = negacyclic(power, secret, modulus)
         return [centred(x, modulus) for x in total]
 
-    def switching_key(
-        self, a: Array, errors: Sequence[Integers], source: Integers, target: Integers
-    ) -> Array:
+    def switching_key(self, a: Array, errors: Sequence[Integers], source: Integers, target: Integers) -> Array:
         """b_d = e_d - a_d target + P g_d source; P g_d is P modulo the digit's own primes and 0 modulo all others."""
         limbs = a.shape[1] - len(self.special)
         primes, special = self.extended(limbs), prod(self.special)
@@ -300,9 +298,7 @@ class ReferenceRing:
         product = negacyclic(lift(a, primes), secret, prod(primes))
         return lower([e - x for e, x in zip(error, product, strict=True)], primes)
 
-    def public_encrypt(
-        self, message: Array, key: Array, ephemeral: Integers, errors: Sequence[Integers]
-    ) -> Array:
+    def public_encrypt(self, message: Array, key: Array, ephemeral: Integers, errors: Sequence[Integers]) -> Array:
         primes = self.chain + self.special
         sums = [
             _sum(negacyclic(lift(half, primes), ephemeral, prod(primes)), error)

@@ -8,18 +8,18 @@ from math import prod
 
 import numpy as np
 import pytest
-
 import reference
 from cipherlens._evaluator import Encoder, Ring
 from cipherlens._secret import SecretRing, sample_error, sample_ternary
+from reference import ReferenceRing
+from toy import KERNELS, ToyParameters, extreme_limbs_of, integers, limbs_of, reference_ring, toy_parameters
+
 from cipherlens.owner.secret_key import SecretKey, secret_ring
 from cipherlens.scheme.ciphertext import Plaintext
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.expansion import SeedUse, expand
 from cipherlens.scheme.keys import conjugation, rotation
 from cipherlens.scheme.types import Limbs
-from reference import ReferenceRing
-from toy import KERNELS, ToyParameters, extreme_limbs_of, integers, limbs_of, reference_ring, toy_parameters
 
 # Ring dimension, bits of q_0 ... q_L, bits of the special primes, primes a digit, limbs of the ciphertexts tried.
 SHAPES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...], int, tuple[int, ...]]] = {
@@ -311,7 +311,8 @@ def test_keys_of_the_owner(case: Case) -> None:
 
 
 def test_public_key_encryption(case: Case) -> None:
-    key, message = case.extended(350, len(case.parameters.primes), 2), case.polynomials(351, len(case.parameters.primes))
+    top = len(case.parameters.primes)
+    key, message = case.extended(350, top, 2), case.polynomials(351, top)
     u, e0, e1 = small(case, 352, 1), small(case, 353, 21), small(case, 354, 21)
     expected = case.oracle.public_encrypt(message, key, integers(u), (integers(e0), integers(e1)))
     for kernel in KERNELS:
@@ -382,9 +383,9 @@ def test_sampling_from_bytes(case: Case) -> None:
                 assert got is None
             else:
                 np.testing.assert_array_equal(got, np.array(expected, np.float64))
-    data = np.frombuffer(stream, np.uint8)
-    assert sample_ternary(data).tolist() == reference.ternary(stream)
-    assert sample_error(data).tolist() == reference.binomial(stream)
+    octets = np.frombuffer(stream, np.uint8)
+    assert sample_ternary(octets).tolist() == reference.ternary(stream)
+    assert sample_error(octets).tolist() == reference.binomial(stream)
 
 
 def test_seed_expansion(case: Case) -> None:

@@ -4,9 +4,10 @@ from functools import cache
 
 import numpy as np
 import pytest
-
 import reference
 from cipherlens._evaluator import Ring, available_kernels, check_kernels
+from toy import KERNELS, extreme_limbs_of, limbs_of
+
 from cipherlens.errors import PlanError
 from cipherlens.owner.secret_key import secret_ring
 from cipherlens.scheme.engine import KERNEL_VARIABLE, Engine, choose_kernel, usable_cores
@@ -14,7 +15,6 @@ from cipherlens.scheme.expansion import SeedUse, expand
 from cipherlens.scheme.keys import conjugation, rotation
 from cipherlens.scheme.parameters import Parameters
 from cipherlens.scheme.primes import nearest_prime
-from toy import KERNELS, extreme_limbs_of, limbs_of
 
 DIMENSIONS = (1 << 12, 1 << 13)
 THREADS = (1, 2, 3)
@@ -43,11 +43,8 @@ def transcript(n: int, kernel: str, threads: int) -> dict[str, bytes]:
     scalars = [[float(reference.centred(s, q)) for q in p.primes] for s in (2**40 + 1, -(2**33))]
     galois = conjugation(p, 3)
 
-    def scatter() -> list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
-        sums = [np.zeros((3, limbs, n)) for _ in range(3)]
-        ring.accumulate_scatter(sums, [[a, b], [b, b]], [[b, a], [a, a]], threads)
-        return sums
-
+    scatter = [np.zeros((3, limbs, n)) for _ in range(3)]
+    ring.accumulate_scatter(scatter, [[a, b], [b, b]], [[b, a], [a, a]], threads)
     digits = ring.decompose(a[1], threads)
     inner = ring.inner_product(digits, key, threads)
     outputs = {
@@ -58,7 +55,7 @@ def transcript(n: int, kernel: str, threads: int) -> dict[str, bytes]:
         "multiply_plain": ring.multiply_plain([a, b] * 5, [plain, b[0]] * 5, threads),
         "multiply_scalars": ring.multiply_scalars([a, b] * 5, scalars * 5, threads),
         "tensor": ring.tensor([a, b] * 5, [b, b] * 5, threads),
-        "scatter": np.stack(scatter()),
+        "scatter": np.stack(scatter),
         "divide": ring.divide(a, 1, threads),
         "automorphism": ring.automorphism(a, galois),
         "decompose": digits,

@@ -20,6 +20,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from toy import owner_and_evaluator, random_slots
 
 from cipherlens.owner.randomness import fresh_error, fresh_ternary
 from cipherlens.owner.secret_key import SecretKey, secret_ring
@@ -28,7 +29,6 @@ from cipherlens.scheme.evaluator import Evaluator
 from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, conjugation, rotation
 from cipherlens.scheme.parameters import Parameters
 from cipherlens.scheme.types import Slots
-from toy import owner_and_evaluator, random_slots
 
 K1, K2 = 6.0, 16.0
 ERROR, TERNARY, ROUNDING = 21 / 2, 2 / 3, 1 / 12
@@ -104,8 +104,10 @@ class Bounds:
 
 
 PARAMETERS = {
-    "2^12, no slack": Parameters.generate(1 << 12, 1, scale_bits=28, first_bits=36, special=1, special_bits=41, digit=1),
-    "2^13, two digits": Parameters.generate(1 << 13, 3, scale_bits=30, first_bits=40, special=2, special_bits=38, digit=2),
+    "2^12, shallow": Parameters.generate(1 << 12, 1, scale_bits=28, first_bits=36, special=1, special_bits=41, digit=1),
+    "2^13, two digits": Parameters.generate(
+        1 << 13, 3, scale_bits=30, first_bits=40, special=2, special_bits=38, digit=2
+    ),
     "2^14, deep": Parameters.generate(1 << 14, 8, scale_bits=34, first_bits=40, special=3, special_bits=38, digit=3),
 }
 
@@ -214,9 +216,7 @@ def test_relinearisation_without_rescaling(laboratory: Laboratory) -> None:
     e, cz, cw, bounds = laboratory.evaluator, laboratory.cz, laboratory.cw, laboratory.bounds
     product = e.relinearise(e.tensor([cz], [cw]))
     before = 2 * laboratory.fresh + laboratory.fresh**2
-    laboratory.check(
-        product, laboratory.z * laboratory.w, bounds.automorphism(before, cz.limbs, product.scale)
-    )
+    laboratory.check(product, laboratory.z * laboratory.w, bounds.automorphism(before, cz.limbs, product.scale))
 
 
 def test_automorphisms(laboratory: Laboratory) -> None:

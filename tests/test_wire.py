@@ -56,7 +56,8 @@ def read_everything(path: Path) -> dict[str, Any]:
 def test_what_is_written_is_read(tmp_path: Path, small: bytes) -> None:
     with Reader.open(tmp_path / "small.cl", {Kind.MODEL, Kind.REPLY}) as reader:
         assert reader.kind is Kind.MODEL and reader.header == HEADER
-        assert reader.shapes == {"a": (np.dtype("<f8"), (3,)), "b": (np.dtype("u1"), (6,))}
+        assert reader.shapes == {"a": (3,), "b": (6,)}
+        assert reader.dtypes == {"a": np.dtype("<f8"), "b": np.dtype("u1")}
         np.testing.assert_array_equal(reader.read("a"), A)
         np.testing.assert_array_equal(reader.read("b", 2, 5), B[2:5])
         assert reader.read("b", 3, 3).shape == (0,)

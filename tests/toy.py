@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-
 from cipherlens._evaluator import available_kernels
+from numpy.typing import NDArray
+from reference import ReferenceRing
+
 from cipherlens.owner.secret_key import SecretKey
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.evaluator import Evaluator
@@ -18,7 +19,6 @@ from cipherlens.scheme.keys import KeyRequest, merge_requests
 from cipherlens.scheme.parameters import Parameters
 from cipherlens.scheme.primes import nearest_prime
 from cipherlens.scheme.types import Limbs, Slots
-from reference import ReferenceRing
 
 KERNELS = tuple(available_kernels())
 

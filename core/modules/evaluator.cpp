@@ -94,10 +94,11 @@ void bind_ring(nb::module_& m) {
              },
              "x"_a, "indices"_a, "inverse"_a = false, "threads"_a = 1)
         .def("residues",
-             [](const Ring& ring, const Doubles& coefficients, std::size_t limbs, int threads) {
+             [](const Ring& ring, const Doubles& coefficients, std::size_t limbs, int threads, bool extended) {
                  const std::size_t n = ring.n();
                  require_shape(coefficients, {n}, "n coefficients");
                  require(limbs >= 1 && limbs <= ring.chain(), "a number of limbs that the chain does not have");
+                 const std::size_t width = limbs + (extended ? ring.special() : 0);
                  bool small = true, valid = true;
                  for (std::size_t i = 0; i < n; ++i) {
                      const double size = std::abs(coefficients.data()[i]);
@@ -105,12 +106,13 @@ void bind_ring(nb::module_& m) {
                      valid &= size < 4611686018427387904.0;  // 2^62; false for NaN as well
                  }
                  require(valid, "a coefficient of 2^62 or more, or not a number: the scale is too large for the values");
-                 DoublesOut out = new_array(ring.pool(), {limbs, n});
+                 DoublesOut out = new_array(ring.pool(), {width, n});
                  const double* from = coefficients.data();
                  double* to = out.data();
                  nb::gil_scoped_release release;
-                 parallel_for(threads, limbs, [&](std::size_t limb, std::size_t) {
-                     const Modulus& modulus = ring.modulus(limb);
+                 parallel_for(threads, width, [&](std::size_t limb, std::size_t) {
+                     const std::size_t index = ring.extended_index(limb, limbs);
+                     const Modulus& modulus = ring.modulus(index);
                      if (small) {
                          ring.kernels().reduce(to + limb * n, from, n, modulus);
                      } else {
@@ -120,11 +122,12 @@ void bind_ring(nb::module_& m) {
                              to[limb * n + i] = centred(r, modulus.value);
                          }
                      }
-                     ring.ntt(to + limb * n, limb);
+                     ring.ntt(to + limb * n, index);
                  });
                  return out;
              },
-             "coefficients"_a, "limbs"_a, "threads"_a = 1, "Integer coefficients (n) to (limbs, n) in NTT form.")
+             "coefficients"_a, "limbs"_a, "threads"_a = 1, "extended"_a = false,
+             "Integer coefficients (n) to (limbs, n) in NTT form; with extended, modulo the special primes too.")
 
         .def("add", [](const Ring& r, const Doubles& a, const Doubles& b,
                        int threads) { return combine(r, a, b, Binary::add, threads); },
@@ -132,6 +135,24 @@ void bind_ring(nb::module_& m) {
         .def("subtract", [](const Ring& r, const Doubles& a, const Doubles& b,
                             int threads) { return combine(r, a, b, Binary::subtract, threads); },
              "a"_a, "b"_a, "threads"_a = 1)
+        .def("add_extended",
+             [](const Ring& ring, const Doubles& a, const Doubles& b, int threads) {
+                 require(a.ndim() == 3 && a.shape(2) == ring.n() && a.shape(1) > ring.special() &&
+                             a.shape(1) <= ring.special() + ring.chain(),
+                         "not an extended polynomial");
+                 const std::size_t parts = a.shape(0), width = a.shape(1), limbs = width - ring.special(), n = ring.n();
+                 require_shape(b, {parts, width, n}, "two extended polynomials of different shapes");
+                 DoublesOut out = new_array(ring.pool(), {parts, width, n});
+                 const double *x = a.data(), *y = b.data();
+                 double* z = out.data();
+                 nb::gil_scoped_release release;
+                 parallel_for(threads, parts * width, [&](std::size_t task, std::size_t) {
+                     ring.kernels().add(z + task * n, x + task * n, y + task * n, n,
+                                        ring.modulus(ring.extended_index(task % width, limbs)));
+                 });
+                 return out;
+             },
+             "a"_a, "b"_a, "threads"_a = 1, "Sum of polynomials (parts, limbs + special, n).")
         .def("multiply_plain",
              [](const Ring& ring, const std::vector<Doubles>& x, const std::vector<Doubles>& plain, int threads) {
                  require(!x.empty() && x.size() == plain.size(), "as many plaintexts as ciphertexts");
@@ -249,19 +270,48 @@ void bind_ring(nb::module_& m) {
                  return out;
              },
              "digits"_a, "key"_a, "threads"_a = 1)
+        .def("hoisted_transform",
+             [](const Ring& ring, const Doubles& digits, const Doubles& ciphertext,
+                const std::vector<std::optional<Doubles>>& keys, const std::vector<std::size_t>& galois,
+                const std::vector<Doubles>& plain, int threads) {
+                 const std::size_t limbs = checked_limbs(ring, ciphertext, 3), width = limbs + ring.special(), n = ring.n();
+                 require(ciphertext.shape(0) == 2, "a ciphertext of two parts");
+                 require_shape(digits, {ring.digits(limbs), width, n}, "digits of another level");
+                 require(!plain.empty() && keys.size() == plain.size() && galois.size() == plain.size(),
+                         "a key, an element and a plaintext for each term");
+                 std::vector<const double*> key_data, plain_data;
+                 std::vector<std::size_t> key_limbs;
+                 for (std::size_t k = 0; k < plain.size(); ++k) {
+                     check_galois(ring, galois[k]);
+                     require(keys[k].has_value() || galois[k] == 1, "a key for every automorphism but the identity");
+                     key_limbs.push_back(keys[k] ? check_key(ring, *keys[k], limbs) : 0);
+                     key_data.push_back(keys[k] ? keys[k]->data() : nullptr);
+                     require_shape(plain[k], {width, n}, "plaintexts modulo the special primes too");
+                     plain_data.push_back(plain[k].data());
+                 }
+                 DoublesOut out = new_array(ring.pool(), {2, width, n});
+                 const double *d = digits.data(), *c = ciphertext.data();
+                 nb::gil_scoped_release release;
+                 ring.hoisted_transform(out.data(), d, c, c + limbs * n, limbs, key_data, key_limbs, galois, plain_data,
+                                        threads);
+                 return out;
+             },
+             "digits"_a, "ciphertext"_a, "keys"_a, "galois"_a, "plain"_a, "threads"_a = 1,
+             "sum_k plain[k] * automorphism_k(key switch of the ciphertext), times P, not divided: (2, limbs + special, n)")
         .def("mod_down",
              [](const Ring& ring, const Doubles& extended, std::optional<Doubles> add0, std::optional<Doubles> add1,
                 std::size_t galois, int threads) {
-                 require(extended.ndim() == 3 && extended.shape(0) == 2 && extended.shape(2) == ring.n() &&
+                 require(extended.ndim() == 3 && (extended.shape(0) == 1 || extended.shape(0) == 2) && extended.shape(2) == ring.n() &&
                              extended.shape(1) > ring.special() && extended.shape(1) <= ring.special() + ring.chain(),
                          "not an extended ciphertext");
                  check_galois(ring, galois);
                  const std::size_t limbs = extended.shape(1) - ring.special();
                  const double *a0 = optional_limbs(ring, add0, limbs), *a1 = optional_limbs(ring, add1, limbs);
-                 DoublesOut out = new_array(ring.pool(), {2, limbs, ring.n()});
+                 DoublesOut out = new_array(ring.pool(), {extended.shape(0), limbs, ring.n()});
                  const double* from = extended.data();
+                 const std::size_t parts = extended.shape(0);
                  nb::gil_scoped_release release;
-                 ring.mod_down(out.data(), from, limbs, a0, a1, galois, threads);
+                 ring.mod_down(out.data(), from, parts, limbs, a0, a1, galois, threads);
                  return out;
              },
              "extended"_a, "add0"_a.none(), "add1"_a.none(), "galois"_a = 1, "threads"_a = 1)

@@ -20,7 +20,7 @@ Operation = Literal["multiply", "matmul", "sum", "sum_axis_0", "sum_axis_1", "gr
 
 RINGS = (1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16)
 MOST_SCALE_BITS, LEAST_SCALE_BITS = 38, 30
-LEAST_COMPARISON_SCALE_BITS = 34
+LEAST_COMPARISON_SCALE_BITS = 32
 """Comparisons magnify the noise of what they compare, so their scales must not be smaller."""
 
 _LARGEST_PRIME_BITS = 49
@@ -247,8 +247,8 @@ def _fit(ring_dimension: int, levels: int, scale_bits: int) -> Parameters | None
                 special = min(ceil((first + (digit - 1) * scale_bits + slack) / digit), _LARGEST_PRIME_BITS)
                 if first + levels * scale_bits + digit * special > limit:
                     continue
-                digits = -(-(levels + 1) // digit)
-                transforms = (digits + 2) * (levels + 1 + digit)  # of one key switch: what its time is made of
+                # Transforms of a key switch, which its time is made of, over all levels.
+                transforms = sum((-(-limbs // digit) + 2) * (limbs + digit) for limbs in range(1, levels + 2))
                 if best is None or transforms < best[0]:
                     best = transforms, digit, special
                 break

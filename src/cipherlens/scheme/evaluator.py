@@ -55,7 +55,8 @@ class Evaluator:
         with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(lambda item: function(single, item), items))
 
-    def _key(self, number: int) -> Limbs:
+    def key(self, number: int) -> Limbs:
+        """The switching key of this number; KeyMismatch when there is none."""
         if self.keys is None:
             raise KeyMismatch("this operation needs the owner's evaluation keys")
         return self.keys[number].data
@@ -130,7 +131,7 @@ class Evaluator:
         """Three parts to two: one key switch. With rescale the same division also drops a prime: one level."""
         scale = self._divided_scale(a, 1) if rescale else a.scale
         data = self.engine.ring.key_switch(
-            a.data[2], self._key(RELINEARISATION), a.data[0], a.data[1], 1, rescale, self.threads
+            a.data[2], self.key(RELINEARISATION), a.data[0], a.data[1], 1, rescale, self.threads
         )
         return Ciphertext(data, scale)
 
@@ -202,7 +203,7 @@ class Evaluator:
         if galois == 1:
             return a
         data = self.engine.ring.key_switch(
-            a.data[1], self._key(galois), a.data[0], None, galois, False, self.threads
+            a.data[1], self.key(galois), a.data[0], None, galois, False, self.threads
         )
         return Ciphertext(data, a.scale)
 
@@ -227,7 +228,7 @@ class Evaluator:
             if galois == 1 or digits is None:
                 results.append(a)
                 continue
-            extended = ring.inner_product(digits, self._key(galois), self.threads)
+            extended = ring.inner_product(digits, self.key(galois), self.threads)
             results.append(
                 Ciphertext(ring.mod_down(extended, a.data[0], None, galois, self.threads), a.scale)
             )

@@ -27,7 +27,8 @@ class Reader:
         name: of the file, for messages.
         kind: what it holds.
         header: the kind's fields, untrusted: read them with `cipherlens.wire.fields`.
-        shapes: for each tensor its dtype and shape, in the order in which they lie in the file.
+        shapes: the shape of each tensor, in the order in which they lie in the file.
+        dtypes: the dtype of each tensor, little-endian.
     """
 
     def __init__(self, file: int, name: str, start: int, layout: Layout) -> None:
@@ -35,9 +36,8 @@ class Reader:
         self._file, self.name, self._start, self._layout = file, name, start, layout
         self.kind: Kind = layout.kind
         self.header: Mapping[str, Json] = layout.header
-        self.shapes: dict[str, tuple[DType, tuple[int, ...]]] = {
-            key: (tensor.dtype, tensor.shape) for key, tensor in layout.tensors.items()
-        }
+        self.shapes: dict[str, tuple[int, ...]] = {key: tensor.shape for key, tensor in layout.tensors.items()}
+        self.dtypes: dict[str, DType] = {key: tensor.dtype for key, tensor in layout.tensors.items()}
 
     @classmethod
     def open(
@@ -119,14 +119,14 @@ class Reader:
         found = self.shapes.get(name)
         if found is None:
             raise FormatError(f"{self.name} holds no tensor {name!r}; it is damaged or was not written by Cipherlens")
-        same = len(found[1]) == len(shape) and all(w in (None, f) for w, f in zip(shape, found[1], strict=True))
-        if found[0] != np.dtype(dtype).newbyteorder("<") or not same:
+        same = len(found) == len(shape) and all(w in (None, f) for w, f in zip(shape, found, strict=True))
+        if self.dtypes[name] != np.dtype(dtype).newbyteorder("<") or not same:
             wanted = ", ".join("any" if extent is None else str(extent) for extent in shape)
             raise FormatError(
-                f"the tensor {name!r} of {self.name} is {found[0]} {list(found[1])} and should be "
+                f"the tensor {name!r} of {self.name} is {self.dtypes[name]} {list(found)} and should be "
                 f"{np.dtype(dtype)} [{wanted}]"
             )
-        return found[1]
+        return found
 
     def expect_only(self, names: Collection[str]) -> None:
         """Check that the file holds no tensor besides these.

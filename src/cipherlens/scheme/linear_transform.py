@@ -1,0 +1,106 @@
+"""Products of an encrypted vector with a clear matrix.
+
+M x = sum_k d_k * rot_k(x) over the non-zero generalised diagonals d_k of M (Halevi, Shoup, "Algorithms in HElib",
+2014). Baby step giant step, k = giant + baby: sum_j rot_{g_j}( sum_i rot_{-g_j}(d_{ij}) * rot_{b_i}(x) ). Double
+hoisting (Bossuat, Mouchet, Troncoso-Pastoriza, Hubaux, "Efficient bootstrapping for approximate homomorphic encryption
+with non-sparse keys", 2021, section 4) leaves every inner and outer sum modulo Q P, so that x is decomposed once, each
+giant step once, and the whole transform is divided by P once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cipherlens.errors import PlanError
+from cipherlens.scheme.ciphertext import Ciphertext
+from cipherlens.scheme.engine import Engine
+from cipherlens.scheme.evaluator import Evaluator
+from cipherlens.scheme.keys import KeyRequest, merge_requests, rotation
+from cipherlens.scheme.types import Limbs
+
+
+@dataclass(frozen=True, eq=False)
+class LinearTransform:
+    """A clear matrix made ready for ciphertexts of one level.
+
+    Attributes:
+        level: of the ciphertexts it takes.
+        scale: of its plaintexts.
+        rows: for each giant step (its rotation), the baby rotations and their encoded diagonals, float64
+            (limbs + special primes, N).
+    """
+
+    level: int
+    scale: float
+    rows: Mapping[int, tuple[tuple[int, Limbs], ...]]
+
+    @classmethod
+    def encode(
+        cls,
+        engine: Engine,
+        diagonals: Mapping[int, NDArray[np.complex128]],
+        level: int,
+        *,
+        scale: float | None = None,
+        baby: int | None = None,
+    ) -> LinearTransform:
+        """Encode diagonals {k: (N / 2,) values}, where result[j] = sum_k diagonals[k][j] * x[j + k].
+
+        scale: of the plaintexts, the level's own by default. baby: baby steps, about the root of twice the number of
+        diagonals by default (a giant step costs about twice a baby step). Raises PlanError without a diagonal.
+        """
+        if not diagonals:
+            raise PlanError("a linear transform needs at least one diagonal that is not zero")
+        p = engine.parameters
+        scale = p.scales[level] if scale is None else scale
+        baby = baby or baby_steps(len(diagonals))
+        rows: dict[int, list[tuple[int, Limbs]]] = {}
+        for k, diagonal in sorted(((k % p.slots, v) for k, v in diagonals.items()), key=lambda pair: pair[0]):
+            small, giant = k % baby, k - k % baby
+            values = np.ascontiguousarray(np.roll(diagonal, giant), np.complex128)
+            coefficients = engine.encoder.embed(values, scale)
+            plain = engine.ring.residues(coefficients, level + 1, 1, True)
+            rows.setdefault(giant, []).append((small, plain))
+        return cls(level, scale, {giant: tuple(row) for giant, row in rows.items()})
+
+    def key_requests(self, engine: Engine) -> tuple[KeyRequest, ...]:
+        """The keys that it uses."""
+        p = engine.parameters
+        steps = set(self.rows) | {small for row in self.rows.values() for small, _ in row}
+        return merge_requests(KeyRequest(rotation(p, step), self.level) for step in steps)
+
+    def apply(self, evaluator: Evaluator, x: Ciphertext) -> Ciphertext:
+        """M x, not rescaled; no level. Key switches: one decomposition for the baby steps, one a giant step.
+
+        Raises PlanError for a ciphertext of another level, KeyMismatch when a key is missing.
+        """
+        if x.level != self.level:
+            raise PlanError(f"this transform is encoded for level {self.level}, not {x.level}")
+        ring, p, threads = evaluator.engine.ring, evaluator.engine.parameters, evaluator.threads
+        digits = ring.decompose(x.data[1], threads)
+        total: Limbs | None = None
+        for giant, row in self.rows.items():
+            elements = [rotation(p, small) for small, _ in row]
+            keys = [None if g == 1 else evaluator.key(g) for g in elements]
+            inner = ring.hoisted_transform(digits, x.data, keys, elements, [plain for _, plain in row], threads)
+            if giant:
+                # Only the second part is divided and switched; the first joins modulo Q P as it is.
+                galois = rotation(p, giant)
+                second = ring.mod_down(inner[1:], None, None, 1, threads)[0]
+                switched = ring.inner_product(ring.decompose(second, threads), evaluator.key(galois), threads)
+                switched[:1] = ring.add_extended(switched[:1], inner[:1], threads)
+                inner = ring.automorphism(switched, galois)
+            total = inner if total is None else ring.add_extended(total, inner, threads)
+        if total is None:
+            raise PlanError("a linear transform without rows")
+        return Ciphertext(ring.mod_down(total, None, None, 1, threads), x.scale * self.scale)
+
+
+def baby_steps(diagonals: int) -> int:
+    """A power of two near the root of twice the number of diagonals."""
+    return 1 << max(0, (isqrt(2 * diagonals) - 1).bit_length())
