@@ -1,5 +1,8 @@
 #include "sampling.hpp"
 
+#include <bit>
+#include <cstring>
+
 #include "modular.hpp"
 
 namespace cipherlens {
@@ -7,6 +10,10 @@ namespace cipherlens {
 namespace {
 std::uint64_t word_at(const std::uint8_t* stream, std::size_t i) {  // little-endian on every machine
     std::uint64_t word = 0;
+    if constexpr (std::endian::native == std::endian::little) {
+        std::memcpy(&word, stream + 8 * i, sizeof word);
+        return word;
+    }
     for (int b = 7; b >= 0; --b) word = (word << 8) | stream[8 * i + static_cast<std::size_t>(b)];
     return word;
 }

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
-from math import isqrt, prod
+from math import prod
 from operator import mul
 
 import numpy as np
@@ -356,57 +355,3 @@ def expand(seed: bytes, use: int, index: int, prime_index: int, n: int, p: int) 
     while (found := uniform(counter_stream(seed, use, index, prime_index, length), n, p)) is None:
         length += 8
     return found
-
-
-# ---- the canonical embedding, in fixed point with 192 fractional bits -----------------------------------------------
-
-_BITS = 192
-_ONE = 1 << _BITS
-
-
-@cache
-def _unit_circle(n: int) -> tuple[Integers, Integers]:
-    """cos and sin of pi k / n for k = 0 ... 2n - 1, times 2^192, by halving the angle; off by less than 2^-170."""
-    cosine, sine, order = -_ONE, 0, 2  # exp(2 pi i / order)
-    halvings = [(cosine, sine)]
-    while order < 2 * n:
-        order *= 2
-        if order == 4:
-            cosine, sine = 0, _ONE
-        else:
-            cosine, sine = isqrt((_ONE + cosine) * _ONE // 2), isqrt((_ONE - cosine) * _ONE // 2)
-        halvings.append((cosine, sine))
-    table = [(_ONE, 0)]
-    for c, s in reversed(halvings):
-        table += [((x * c - y * s) >> _BITS, (x * s + y * c) >> _BITS) for x, y in table]
-    return [x for x, _ in table], [y for _, y in table]
-
-
-def embed(values: Sequence[complex], scale: float, n: int) -> list[Fraction]:
-    """Coefficients of scale * embedding^-1(values) before rounding, good to 2^-100 of the largest.
-
-    Slot j is the value at zeta^(5^j), zeta = exp(pi i / n), so m_k = 2/n Re sum_j z_j zeta^(-5^j k).
-    """
-    cosines, sines = _unit_circle(n)
-    real = [round(Fraction(z.real) * Fraction(scale) * _ONE) for z in values]
-    imaginary = [round(Fraction(z.imag) * Fraction(scale) * _ONE) for z in values]
-    powers = [pow(5, j, 2 * n) for j in range(n // 2)]
-    out = []
-    for k in range(n):
-        exponents = [power * k % (2 * n) for power in powers]
-        total = sum(map(mul, real, (cosines[e] for e in exponents)))
-        total += sum(map(mul, imaginary, (sines[e] for e in exponents)))
-        out.append(Fraction(2 * total, n * _ONE * _ONE))
-    return out
-
-
-def project(coefficients: Sequence[int], scale: float, n: int) -> list[tuple[Fraction, Fraction]]:
-    """Real and imaginary part of each slot of a polynomial, divided by the scale."""
-    cosines, sines = _unit_circle(n)
-    out = []
-    for j in range(n // 2):
-        exponents = [pow(5, j, 2 * n) * k % (2 * n) for k in range(n)]
-        real = sum(map(mul, coefficients, (cosines[e] for e in exponents)))
-        imaginary = sum(map(mul, coefficients, (sines[e] for e in exponents)))
-        out.append((Fraction(real, _ONE) / Fraction(scale), Fraction(imaginary, _ONE) / Fraction(scale)))
-    return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import resource
 import stat
@@ -57,6 +58,7 @@ def test_what_is_written_is_read(tmp_path: Path, small: bytes) -> None:
     with Reader.open(tmp_path / "small.cl", {Kind.MODEL, Kind.REPLY}) as reader:
         assert reader.kind is Kind.MODEL and reader.header == HEADER
         assert reader.shapes == {"a": (3,), "b": (6,)}
+        assert reader.body_sha256 == hashlib.sha256(small[-30:]).hexdigest()
         assert reader.dtypes == {"a": np.dtype("<f8"), "b": np.dtype("u1")}
         np.testing.assert_array_equal(reader.read("a"), A)
         np.testing.assert_array_equal(reader.read("b", 2, 5), B[2:5])

@@ -14,10 +14,11 @@ import pytest
 from attacks.forge import join, raw, split
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from toy import owner_and_evaluator, toy_parameters
+from toy import toy_parameters
 
 from cipherlens.errors import CipherlensError, FormatError
 from cipherlens.owner.sealed import new_sealing_keys, unseal, unwrap
+from cipherlens.owner.secret_key import SecretKey
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, rotation
 from cipherlens.wire.container import Reader
@@ -57,8 +58,9 @@ class Target:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "fuzzed.cl"
         self.engine = Engine(TOY)
-        owner, server = owner_and_evaluator(TOY, [KeyRequest(RELINEARISATION, 1), KeyRequest(rotation(TOY, 1), 0)])
-        write_evaluation_keys(folder / "evaluation.cl", server.keys)
+        owner = SecretKey.create(self.engine)
+        keys = owner.evaluation_keys([KeyRequest(RELINEARISATION, 1), KeyRequest(rotation(TOY, 1), 0)])
+        write_evaluation_keys(folder / "evaluation.cl", keys)
         write_public_key(folder / "public.cl", owner.public_key(), bytes(range(32)))
         self.files = [(folder / name).read_bytes() for name in ("evaluation.cl", "public.cl")]
         self.parts = [split(data) for data in self.files]

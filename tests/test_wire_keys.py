@@ -12,15 +12,14 @@ import pytest
 from attacks.forge import Fields, edit, join, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import limbs_of, owner_and_evaluator, toy_parameters
+from toy import limbs_of, toy_parameters
 from vectors.make_format_1 import SEED, small_parameters
 
 from cipherlens.errors import FormatError, InputError, KeyMismatch, SecurityError
 from cipherlens.owner.sealed import new_sealing_keys, unseal, unwrap, wrap
 from cipherlens.owner.secret_key import SecretKey, expand_ciphertext
-from cipherlens.scheme.ciphertext import Ciphertext
+from cipherlens.scheme.ciphertext import Ciphertext, Plaintext
 from cipherlens.scheme.engine import Engine
-from cipherlens.scheme.evaluator import Evaluator
 from cipherlens.scheme.keys import RELINEARISATION, EvaluationKeys, KeyRequest, rotation
 from cipherlens.wire.container import Kind, Writer
 from cipherlens.wire.keys import (
@@ -48,18 +47,13 @@ ROTATION = rotation(TOY, 1)
 
 
 @pytest.fixture(scope="module")
-def owner_and_server() -> tuple[SecretKey, Evaluator]:
-    return owner_and_evaluator(TOY, [KeyRequest(RELINEARISATION, 2), KeyRequest(ROTATION, 1)])
+def owner() -> SecretKey:
+    return SecretKey.create(Engine(TOY))
 
 
 @pytest.fixture(scope="module")
-def owner(owner_and_server: tuple[SecretKey, Evaluator]) -> SecretKey:
-    return owner_and_server[0]
-
-
-@pytest.fixture(scope="module")
-def keys(owner_and_server: tuple[SecretKey, Evaluator]) -> EvaluationKeys:
-    return owner_and_server[1].keys
+def keys(owner: SecretKey) -> EvaluationKeys:
+    return owner.evaluation_keys([KeyRequest(RELINEARISATION, 2), KeyRequest(ROTATION, 1)])
 
 
 @pytest.fixture
@@ -85,7 +79,7 @@ def test_ciphertexts_round_trip(parts: int, limbs: int, seed: int) -> None:
 
 def test_seeded_ciphertexts_round_trip(owner: SecretKey) -> None:
     engine = owner.engine
-    fresh = owner.encrypt_seeded(Evaluator(engine, EvaluationKeys(TOY, "", {})).encode(np.ones(32), 2))
+    fresh = owner.encrypt_seeded(Plaintext(engine.encode(np.ones(32, complex), 2.0**20, 3), 2.0**20))
     both = expand_ciphertext(engine, fresh)
     packed = pack_half(engine, fresh.data)
     back = unpack_seeded(engine, packed, np.frombuffer(fresh.seed, np.uint8), 3, fresh.scale)

@@ -13,7 +13,7 @@ from cipherlens.errors import InputError, PlanError
 from cipherlens.scheme.chebyshev_plan import plan_polynomial
 from cipherlens.scheme.ciphertext import Ciphertext
 from cipherlens.scheme.evaluator import Evaluator
-from cipherlens.scheme.minimax import DEFAULT_NOISE, CompositeSign, composite_sign
+from cipherlens.scheme.minimax import CompositeSign, composite_sign
 from cipherlens.scheme.polynomial import evaluate_polynomial
 
 DEFAULT_ERROR = 0.25
@@ -27,11 +27,11 @@ def plan_comparison(margin: float, error: float = DEFAULT_ERROR, *, levels: int 
 
     Raises:
         PlanError: it takes more than `levels`; the message says how many.
-        InputError: a margin outside [2^-16, 1) or an error outside [2^-31, 1/2).
+        InputError: a margin outside [2^-14, 1) or an error outside [2^-31, 1/2).
     """
     if not 0.0 < error < 0.5:
         raise InputError(f"The error of a comparison must lie between 0 and 1/2, not {error!r}; 1/4 tells 0 from 1.")
-    composite = composite_sign(margin, 2.0 * error, noise=min(DEFAULT_NOISE, margin / 4))
+    composite = composite_sign(margin, 2.0 * error)
     if levels is not None and composite.depth > levels:
         raise PlanError(
             f"A comparison with margin {margin:.4g} and error {error:.4g} takes {composite.depth} levels but {levels} "

@@ -124,6 +124,8 @@ class Evaluator:
         for x, y in zip(a, b, strict=True):
             self._same(x, a[0])
             self._same(y, b[0])
+        if a[0].limbs != b[0].limbs:
+            raise PlanError(f"factors at levels {a[0].level} and {b[0].level}; bring both to one level first")
         data = self.engine.ring.tensor([x.data for x in a], [y.data for y in b], self.threads)
         return Ciphertext(data, a[0].scale * b[0].scale)
 

@@ -29,6 +29,7 @@ class Reader:
         header: the kind's fields, untrusted: read them with `cipherlens.wire.fields`.
         shapes: the shape of each tensor, in the order in which they lie in the file.
         dtypes: the dtype of each tensor, little-endian.
+        body_sha256: 64 hexadecimal digits; what `verify` compares the body with.
     """
 
     def __init__(self, file: int, name: str, start: int, layout: Layout) -> None:
@@ -36,6 +37,7 @@ class Reader:
         self._file, self.name, self._start, self._layout = file, name, start, layout
         self.kind: Kind = layout.kind
         self.header: Mapping[str, Json] = layout.header
+        self.body_sha256 = layout.body_sha256
         self.shapes: dict[str, tuple[int, ...]] = {key: tensor.shape for key, tensor in layout.tensors.items()}
         self.dtypes: dict[str, DType] = {key: tensor.dtype for key, tensor in layout.tensors.items()}
 

@@ -1,0 +1,162 @@
+"""`cipherlens keys create` and `cipherlens encrypt`: the owner's and the contributors' side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cipherlens.cli.options import Json, PassphraseFile, SkipBroken, TaskFile, Threads, check_output, command
+from cipherlens.cli.output import Output, plural, size
+from cipherlens.cli.passphrase import new_passphrase, passphrase_of
+from cipherlens.errors import InputError, KeyMismatch
+
+if TYPE_CHECKING:
+    from cipherlens.owner.encryption import Encryptor
+    from cipherlens.planning.task import Task
+
+keys_app = typer.Typer(help="Make the keys of a task.")
+
+
+@keys_app.command("create")
+@command
+def create(
+    task: TaskFile,
+    out: Annotated[Path, typer.Option("--out", help="The folder to write secret.cl, public.cl and evaluation.cl to.")],
+    passphrase_file: PassphraseFile = None,
+    no_passphrase: Annotated[
+        bool, typer.Option("--no-passphrase", help="Leave secret.cl readable to whoever gets the file.")
+    ] = False,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Create the secret, public and evaluation keys of a task.
+
+    secret.cl stays with you: whoever has it (and its passphrase) reads everything. public.cl is for contributors;
+    evaluation.cl is for the server and safe to publish. Evaluation keys together with decryptions are not: never
+    pass on what you decrypted in full precision.
+    """
+    from cipherlens.owner import Keys
+    from cipherlens.owner.keys import EVALUATION, PUBLIC, SECRET, refuse_existing
+    from cipherlens.planning.task import Task
+
+    output = Output(as_json)
+    refuse_existing(out)
+    check_output((out if out.is_dir() else out.parent) / ".cipherlens")
+    planned = Task.load(task)
+    passphrase = new_passphrase(passphrase_file, no_passphrase)
+    with output.progress("creating keys") as bar:
+        keys = Keys.create(planned, threads=threads, progress=bar.count)
+        bar.stage("writing keys")
+        keys.save(out, passphrase)
+    sizes = {name: (out / name).stat().st_size for name in (SECRET, PUBLIC, EVALUATION)}
+    guarded = "protected by the passphrase" if passphrase is not None else "NOT protected by a passphrase"
+    output.facts(
+        [
+            (str(out / SECRET), f"{size(sizes[SECRET])}  stays with you, {guarded}"),
+            (str(out / PUBLIC), f"{size(sizes[PUBLIC])}  for contributors"),
+            (str(out / EVALUATION), f"{size(sizes[EVALUATION])}  for the server"),
+        ]
+    )
+    output.finish(
+        {
+            "command": "keys create",
+            "out": str(out),
+            "task_id": planned.public.id,
+            "key_id": keys.secrets.secret.key_id,
+            "passphrase": passphrase is not None,
+            "evaluation_keys": len(keys.evaluation.keys),
+            "bytes": sizes,
+        }
+    )
+
+
+@command
+def encrypt(
+    task: TaskFile,
+    keys: Annotated[Path, typer.Option("--keys", help="Your KEYS folder, or the owner's public.cl to contribute.")],
+    images: Annotated[Path, typer.Option("--images", help="What to encrypt: as for `plan`.")],
+    out: Annotated[Path, typer.Option("--out", help="The file of encrypted images to write.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", show_default=False, help="A CSV file (file,label); by default one folder a class."),
+    ] = None,
+    no_labels: Annotated[bool, typer.Option("--no-labels", help="Send no labels, as for images to classify.")] = False,
+    passphrase_file: PassphraseFile = None,
+    skip_broken: SkipBroken = False,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Encrypt images, with the owner's keys or with public.cl alone.
+
+    Labels go along in the clear, as class numbers without their names. File names are sealed for the owner and come
+    back with the reply. The number of images, the size of the file and the time of its sending are visible.
+    """
+    from cipherlens.cli.sources import open_images, open_labels, skipped_names
+    from cipherlens.features.images import ImageSource
+    from cipherlens.owner.encryption import encrypt_images, prepare
+    from cipherlens.planning.task import Task
+
+    output = Output(as_json)
+    if labels is not None and no_labels:
+        raise InputError("--labels and --no-labels exclude each other; give one of them")
+    check_output(out, [task, images, *([labels] if labels else [])])
+    planned = Task.load(task)
+    encryptor, sealing_key = _encryptor(planned, keys, passphrase_file)
+    source = open_images(images, output, table=planned.feature_map.base.kind == "table", skip_broken=skip_broken)
+    in_folders = isinstance(source, ImageSource) and source.classes is not None
+    labelled = not no_labels and (labels is not None or in_folders)
+    prepared = prepare(planned, source, open_labels(source, labels), labelled)
+    seen = "no labels; no names"
+    if prepared.numbers is not None:
+        seen = f"{plural(len(prepared.numbers), 'label')}; no names"
+    with output.progress("encrypting") as bar:
+        encrypt_images(
+            planned, encryptor, sealing_key, prepared, path=out, threads=threads, progress=bar.count
+        )
+    written = out.stat().st_size
+    count = planned.public.circuit.layout.ciphertexts(prepared.images)
+    output.facts(
+        [
+            (str(out), f"{plural(prepared.images, 'image')} in {plural(count, 'ciphertext')}, {size(written)}"),
+            ("the server will see in the clear", seen),
+        ]
+    )
+    output.finish(
+        {
+            "command": "encrypt",
+            "out": str(out),
+            "task_id": planned.public.id,
+            "key_id": encryptor.key_id,
+            "images": prepared.images,
+            "ciphertexts": count,
+            "bytes": written,
+            "contributor": not encryptor.seeded,
+            "visible": {"labels": 0 if prepared.numbers is None else len(prepared.numbers), "names": 0},
+            "skipped": skipped_names(source),
+        }
+    )
+
+
+def _encryptor(task: Task, keys: Path, passphrase_file: Path | None) -> tuple[Encryptor, bytes]:
+    """What encrypts, and the key that seals names: the owner's from a folder, a contributor's from public.cl."""
+    from cipherlens.owner import ContributorKeys, OwnerSecrets
+    from cipherlens.owner.encryption import PublicEncryptor, SecretEncryptor
+    from cipherlens.owner.keys import PUBLIC, SECRET
+    from cipherlens.scheme.engine import Engine
+
+    if not keys.is_dir():
+        public = ContributorKeys.load(task, keys)
+        return PublicEncryptor(Engine(task.public.parameters), public.public), public.sealing_key
+    if not (keys / SECRET).exists():
+        raise InputError(f"{keys} holds no {SECRET}; to contribute to the owner's data give {keys / PUBLIC} itself")
+    secrets = OwnerSecrets.load(keys / SECRET, passphrase_of(keys / SECRET, passphrase_file))
+    public = ContributorKeys.load(task, keys / PUBLIC)
+    if secrets.task.id != task.public.id:
+        raise KeyMismatch(f"the keys in {keys} were made for another task; use the task that they were made for")
+    if secrets.secret.key_id != public.public.key_id:
+        raise KeyMismatch(f"the files in {keys} belong to different key pairs; do not mix key folders")
+    return SecretEncryptor(secrets.secret), public.sealing_key
+
+

@@ -1,0 +1,167 @@
+"""`cipherlens train`, `classify` and `recompute`: the server's side. No secret key is opened, or can be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cipherlens.cli.options import EvaluationKeysFile, Json, Threads, check_output, command, different_files
+from cipherlens.cli.output import Bar, Output, peak_memory, plural, size
+
+if TYPE_CHECKING:
+    from cipherlens.learning.encrypted_images import EncryptedImages
+    from cipherlens.learning.results import Reply, TrainedModel
+    from cipherlens.scheme.engine import Engine
+
+Data = Annotated[
+    list[Path], typer.Option("--data", help="Encrypted images; repeat it for those of several contributors.")
+]
+
+
+@command
+def train(
+    data: Data,
+    evaluation_keys: EvaluationKeysFile,
+    out: Annotated[Path, typer.Option("--out", help="The encrypted model to write.")],
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Train on encrypted images; the model is encrypted too.
+
+    Runs on a machine that has no secret key and learns nothing but the number of images and their class numbers.
+    The same inputs give the same bytes on every machine and with any number of threads.
+    """
+    output = Output(as_json)
+    check_output(out, [*data, evaluation_keys])
+    with output.progress("reading") as bar:
+        model, engine = train_files(data, evaluation_keys, threads, bar)
+    model.save(out)
+    images, written = int(model.counts.sum()), out.stat().st_size
+    output.facts([(str(out), f"{model.task.spec.kind} on {plural(images, 'image')}, {size(written)}, encrypted")])
+    _finish(output, "train", out, engine, model, images, threads)
+
+
+@command
+def classify(
+    model: Annotated[Path, typer.Option("--model", help="The encrypted model that `train` wrote.")],
+    data: Annotated[Path, typer.Option("--data", help="The encrypted images to classify.")],
+    evaluation_keys: EvaluationKeysFile,
+    out: Annotated[Path, typer.Option("--out", help="The encrypted reply to write.")],
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Classify encrypted images with an encrypted model; the reply is encrypted too."""
+    output = Output(as_json)
+    check_output(out, [model, data, evaluation_keys])
+    with output.progress("reading") as bar:
+        reply, engine = classify_files(model, data, evaluation_keys, threads, bar)
+    reply.save(out)
+    written = out.stat().st_size
+    output.facts([(str(out), f"scores of {plural(reply.images, 'image')}, {size(written)}, encrypted")])
+    _finish(output, "classify", out, engine, reply, reply.images, threads)
+
+
+@command
+def recompute(
+    result: Annotated[Path, typer.Argument(metavar="REPLY", help="A reply or a model from a server.", show_default=False)],
+    data: Data,
+    evaluation_keys: EvaluationKeysFile,
+    model: Annotated[
+        Path | None, typer.Option("--model", show_default=False, help="The model that a reply was computed with.")
+    ] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> int:
+    """Compute a reply or a model again from its stated inputs, and compare every byte. Exit status 1 if any differs.
+
+    Run it on a second machine, which needs no secret key: equal bytes show that the server computed what it was
+    asked to, and nothing that would give away the secret key when it is decrypted.
+    """
+    from cipherlens.cli.comparing import compare, kind_of_result
+
+    output = Output(as_json)
+    claimed = kind_of_result(result, model, data)
+    with output.progress("reading") as bar:
+        if model is None:
+            again: TrainedModel | Reply = train_files(data, evaluation_keys, threads, bar)[0]
+        else:
+            again = classify_files(model, data[0], evaluation_keys, threads, bar)[0]
+    verdict = compare(result, claimed, again)
+    if verdict.identical:
+        output.say(f"identical: {result} is what its inputs give, byte for byte")
+    else:
+        output.say(f"DIFFERENT: {result} is not what these inputs give ({', '.join(verdict.differing)}); do not decrypt it")
+    output.finish(
+        {
+            "command": "recompute",
+            "file": str(result),
+            "identical": verdict.identical,
+            "differing": list(verdict.differing),
+            "sha256": verdict.sha256,
+            "recomputed_sha256": verdict.recomputed_sha256,
+        }
+    )
+    return 0 if verdict.identical else 1
+
+
+def train_files(
+    data: list[Path], evaluation_keys: Path, threads: int | None, bar: Bar
+) -> tuple[TrainedModel, Engine]:
+    """Train on files of encrypted images. Raises what `cipherlens.server.train` and reading raise."""
+    from cipherlens.learning.encrypted_images import EncryptedImages, same_task
+    from cipherlens.scheme.engine import Engine
+    from cipherlens.server import train as train_model
+    from cipherlens.wire.keys import read_evaluation_keys
+
+    sets: list[EncryptedImages] = [EncryptedImages.load(path) for path in different_files(data)]
+    same_task((str(path), s.task, s.key_id) for path, s in zip(data, sets, strict=True))
+    for images in sets:
+        images.counts()  # refuses unlabelled images before the keys are read
+    task = sets[0].task
+    engine = Engine(task.parameters)
+    bar.stage("reading keys")
+    keys = read_evaluation_keys(evaluation_keys, engine, task.circuit.key_requests(), threads=threads)
+    return train_model(sets, keys, threads=threads, progress=bar.share, engine=engine), engine
+
+
+def classify_files(
+    model: Path, data: Path, evaluation_keys: Path, threads: int | None, bar: Bar
+) -> tuple[Reply, Engine]:
+    """Classify a file of encrypted images. Raises what `cipherlens.server.classify` and reading raise."""
+    from cipherlens.learning.encrypted_images import EncryptedImages, same_task
+    from cipherlens.learning.results import TrainedModel
+    from cipherlens.scheme.engine import Engine
+    from cipherlens.server import classify as classify_images
+    from cipherlens.wire.keys import read_evaluation_keys
+
+    trained, images = TrainedModel.load(model), EncryptedImages.load(data)
+    same_task([(str(model), trained.task, trained.key_id), (str(data), images.task, images.key_id)])
+    engine = Engine(trained.task.parameters)
+    bar.stage("reading keys")
+    keys = read_evaluation_keys(evaluation_keys, engine, trained.task.circuit.key_requests(), threads=threads)
+    return classify_images(trained, images, keys, threads=threads, progress=bar.share, engine=engine), engine
+
+
+def _finish(
+    output: Output, name: str, out: Path, engine: Engine, result: TrainedModel | Reply, images: int, threads: int | None
+) -> None:
+    """What both commands say of their run."""
+    from cipherlens.scheme.engine import usable_cores
+
+    used, memory = threads or usable_cores(), peak_memory()
+    peak = "" if memory is None else f", {size(memory)} of memory at most"
+    output.facts([("done", f"in {output.seconds:.1f} s with {engine.kernel} kernels on {plural(used, 'thread')}{peak}")])
+    output.finish(
+        {
+            "command": name,
+            "out": str(out),
+            "task_id": result.task.id,
+            "key_id": result.key_id,
+            "images": images,
+            "bytes": out.stat().st_size,
+            "kernel": engine.kernel,
+            "threads": used,
+        }
+    )

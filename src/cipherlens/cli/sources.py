@@ -1,0 +1,100 @@
+"""Images, tables, labels and the truth, from the paths that a command was given. The owner's side only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cipherlens.cli.output import Output, plural
+from cipherlens.errors import InputError
+from cipherlens.features.images import ImageSource
+from cipherlens.features.labels import number_labels, read_labels
+
+Floats = NDArray[np.float64]
+
+
+def open_images(path: Path, output: Output, *, table: bool, skip_broken: bool) -> ImageSource | Floats:
+    """The images of a folder, or with `table` the rows of a file; broken ones are named when they are skipped.
+
+    Raises InputError for paths that hold nothing usable.
+    """
+    if table:
+        return _read_table(path)
+    with output.progress("looking for broken images" if skip_broken else "listing images"):
+        source = ImageSource.of(path, skip_broken=skip_broken)
+    for skipped in source.skipped:
+        output.note(f"skipped {skipped.name}: {skipped.reason}")
+    return source
+
+
+def open_labels(images: ImageSource | Floats, labels: Path | None) -> Any:
+    """What `plan` and `prepare` take as labels: for images the path itself, for a table one name a row."""
+    if isinstance(images, ImageSource) or labels is None:
+        return labels
+    rows = _names_only(str(number) for number in range(len(images)))
+    read = read_labels(rows, labels)
+    return [read.classes[number] for number in read.numbers]
+
+
+def skipped_names(images: ImageSource | Floats) -> list[str]:
+    """Names of the broken images that were left out."""
+    return [skipped.name for skipped in images.skipped] if isinstance(images, ImageSource) else []
+
+
+def read_truth(path: Path, files: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    """The true class numbers of predicted files, int64 (n,), from a CSV file or from a folder with one folder a class.
+
+    A file is looked up under its name in the folder (`cat/01.png`), or under its last part where that is unique.
+
+    Raises InputError for files without a truth and for labels that are no classes of the task.
+    """
+    if not path.is_dir():
+        return read_labels(_names_only(files), path, classes=classes).numbers
+    source = ImageSource.of(path)
+    if source.classes is None:
+        raise InputError(f"the folder {path} has no folder a class, so it tells no truth; give such a folder or a CSV")
+    whole = dict(zip(source.names, source.classes, strict=True))
+    counts = Counter(Path(name).name for name in source.names)
+    last = {Path(name).name: label for name, label in whole.items() if counts[Path(name).name] == 1}
+    found = [whole.get(file, last.get(Path(file).name)) for file in files]
+    missing = [file for file, label in zip(files, found, strict=True) if label is None]
+    if missing:
+        raise InputError(
+            f"{path} tells no truth for {len(missing)} of {plural(len(files), 'file')} ({missing[0]!r} first); "
+            "give the folder that the images were encrypted from"
+        )
+    return number_labels([label for label in found if label is not None], classes).numbers
+
+
+def _names_only(names: Any) -> ImageSource:
+    """A source that has names and no pixels, to match labels with."""
+
+    def read(_: int) -> NDArray[np.uint8]:
+        raise InputError("rows of a table and decrypted names are no images")
+
+    return ImageSource(tuple(names), None, (), read)
+
+
+def _read_table(path: Path) -> Floats:
+    try:
+        with path.open("rb") as file:
+            values = np.load(file, allow_pickle=False) if path.suffix == ".npy" else _read_csv(file)
+    except OSError as error:
+        raise InputError(f"the table {path} cannot be read ({error.strerror}); check the path") from None
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path} is no table of numbers ({error}); give a .npy file or a CSV of numbers") from None
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fiub":
+        raise InputError(f"{path} is no table of numbers; give a .npy file of shape (rows, columns) or such a CSV")
+    return values.astype(np.float64)
+
+
+def _read_csv(file: Any) -> Floats:
+    lines = [line for line in file.read().decode().splitlines() if line.strip()]
+    if not lines:
+        raise ValueError("it is empty")
+    return np.array([[float(cell) for cell in line.split(",")] for line in lines])

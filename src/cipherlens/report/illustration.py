@@ -1,0 +1,93 @@
+"""Can a classifier learn anything from ciphertext bytes? An illustration, not a proof.
+
+Every image is encrypted alone, as `encrypt` would encrypt a data set of one image, with fresh randomness. A logistic
+regression is trained on bytes of these ciphertexts, once for the class and once for something as coarse as the mean
+colour; the same regression on the bytes of the clear pixels shows that it can learn. What security rests on is the
+hardness of ring learning with errors, not on this.
+"""
+
+from __future__ import annotations
+
+import importlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cipherlens.owner.encryption import SecretEncryptor
+from cipherlens.owner.secret_key import SecretKey
+from cipherlens.planning.task import Task
+from cipherlens.scheme.ciphertext import Plaintext
+
+SAMPLED = 2048
+"""Bytes of each ciphertext that the regression sees, evenly spaced; all 0.6 MB of each would only add columns."""
+
+PENALTY = 1e-2
+"""C of scikit-learn's logistic regression, for ciphertexts and clear pixels alike."""
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ByteTest:
+    """One target of the regression.
+
+    Attributes:
+        target: what it was to learn, in words.
+        encrypted: share of right answers on test images from ciphertext bytes, 0 to 1.
+        clear: the same from the bytes of clear pixels.
+        chance: the larger class's share of the test images.
+        spread: twice the standard deviation of a coin's share of right answers on as many images.
+    """
+
+    target: str
+    encrypted: float
+    clear: float
+    chance: float
+    spread: float
+
+
+def sample_ciphertexts(task: Task, secret: SecretKey, columns: NDArray[np.float64], threads: int) -> tuple[Bytes, int]:
+    """Encrypt each row of columns (n, D) alone; returns (n, SAMPLED) bytes and the bytes that a ciphertext has."""
+    encryptor, circuit = SecretEncryptor(secret), task.public.circuit
+    scale = task.public.parameters.scales[circuit.top]
+
+    def one(row: NDArray[np.float64]) -> tuple[Bytes, int]:
+        slots = circuit.layout.pack(row[None])
+        encoded = encryptor.engine.encode(slots, scale, circuit.top + 1)
+        message, _ = encryptor.row(Plaintext(encoded, scale))
+        return message[np.linspace(0, message.size - 1, SAMPLED).astype(np.int64)], message.size
+
+    with ThreadPoolExecutor(threads) as pool:
+        rows = list(pool.map(one, columns))
+    return np.stack([row for row, _ in rows]), rows[0][1]
+
+
+def byte_test(target: str, encrypted: Bytes, clear: Bytes, truth: NDArray[np.bool_], training: int) -> ByteTest:
+    """Train on the first `training` rows of both tables (n, bytes), test on the others. truth: bool (n,)."""
+    tested = truth[training:]
+    share = float(np.mean(tested))
+    return ByteTest(
+        target,
+        _accuracy(encrypted, truth, training),
+        _accuracy(clear, truth, training),
+        max(share, 1 - share),
+        2 * float(np.sqrt(0.25 / len(tested))),
+    )
+
+
+def _accuracy(table: Bytes, truth: NDArray[np.bool_], training: int) -> float:
+    scaled = (table.astype(np.float64) - 127.5) / 74.0  # the standard deviation of uniform bytes is 74
+    learner: Any = importlib.import_module("sklearn.linear_model").LogisticRegression(C=PENALTY, max_iter=2000)
+    learner.fit(scaled[:training], truth[:training])
+    return float(np.mean(learner.predict(scaled[training:]) == truth[training:]))
+
+
+def flip_bit(content: bytes) -> tuple[bytes, int]:
+    """A copy with its middle bit flipped, and the number of the byte that it is in."""
+    place = len(content) // 2
+    altered = bytearray(content)
+    altered[place] ^= 1
+    return bytes(altered), place
