@@ -74,41 +74,44 @@ void Ring::inner_product(double* out, const double* digit_limbs, std::size_t lim
 void Ring::hoisted_transform(double* out, const double* digit_limbs, const double* c0, const double* c1,
                              std::size_t limbs, const std::vector<const double*>& keys,
                              const std::vector<std::size_t>& key_limbs, const std::vector<std::size_t>& galois,
-                             const std::vector<const double*>& plain, int threads) const {
-    const std::size_t count = digits(limbs), width = limbs + special_;
+                             const std::vector<std::vector<const double*>>& plain, int threads) const {
+    const std::size_t count = digits(limbs), width = limbs + special_, rows = plain[0].size();
     std::vector<std::shared_ptr<const std::vector<std::uint32_t>>> sources;
     for (std::size_t element : galois) sources.push_back(automorphism(element));
     parallel_for(threads, width, [&](std::size_t at, std::size_t) {
         const std::size_t prime = extended_index(at, limbs);
         const Modulus& m = moduli_[prime];
-        double* sum[2] = {out + at * n_, out + (width + at) * n_};
-        std::memset(sum[0], 0, n_ * sizeof(double));
-        std::memset(sum[1], 0, n_ * sizeof(double));
-        const Buffer work(pool_, 3 * n_);
-        double *term[2] = {work.get(), work.get() + n_}, *lifted = work.get() + 2 * n_;
+        for (std::size_t part = 0; part < 2 * rows; ++part)
+            std::memset(out + (part * width + at) * n_, 0, n_ * sizeof(double));
+        const Buffer work(pool_, 4 * n_);
+        double *sum[2] = {work.get(), work.get() + n_}, *turned = work.get() + 2 * n_, *lifted = work.get() + 3 * n_;
         // P c0 is the same for every term; modulo a special prime it is zero.
         if (at < limbs) kernels_.multiply_scalar(lifted, c0 + at * n_, special_product_[at], nullptr, n_, m);
         std::vector<const double*> a(count), b0(count), b1(count);
         for (std::size_t d = 0; d < count; ++d) a[d] = digit_limbs + (d * width + at) * n_;
         for (std::size_t k = 0; k < galois.size(); ++k) {
-            const double* factor = plain[k] + at * n_;
-            if (galois[k] == 1) {
+            const bool identity = galois[k] == 1;
+            if (identity) {
                 if (at >= limbs) continue;
-                kernels_.multiply_scalar(term[1], c1 + at * n_, special_product_[at], nullptr, n_, m);
-                kernels_.permute_multiply_add(sum[0], lifted, sources[k]->data(), factor, n_, m);
-                kernels_.permute_multiply_add(sum[1], term[1], sources[k]->data(), factor, n_, m);
-                continue;
+                std::memcpy(sum[0], lifted, n_ * sizeof(double));
+                kernels_.multiply_scalar(sum[1], c1 + at * n_, special_product_[at], nullptr, n_, m);
+            } else {
+                const std::size_t key_width = key_limbs[k] + special_;
+                const std::size_t key_at = at < limbs ? at : key_limbs[k] + (at - limbs);
+                for (std::size_t d = 0; d < count; ++d) {
+                    b0[d] = keys[k] + (2 * d * key_width + key_at) * n_;
+                    b1[d] = keys[k] + ((2 * d + 1) * key_width + key_at) * n_;
+                }
+                kernels_.dot_pair(sum[0], sum[1], a.data(), b0.data(), b1.data(), count, n_, m);
+                if (at < limbs) kernels_.add(sum[0], sum[0], lifted, n_, m);
             }
-            const std::size_t key_width = key_limbs[k] + special_;
-            const std::size_t key_at = at < limbs ? at : key_limbs[k] + (at - limbs);
-            for (std::size_t d = 0; d < count; ++d) {
-                b0[d] = keys[k] + (2 * d * key_width + key_at) * n_;
-                b1[d] = keys[k] + ((2 * d + 1) * key_width + key_at) * n_;
+            for (std::size_t part = 0; part < 2; ++part) {
+                if (!identity) permute(turned, sum[part], *sources[k]);
+                for (std::size_t row = 0; row < rows; ++row)
+                    if (plain[k][row] != nullptr)
+                        kernels_.multiply_add(out + ((2 * row + part) * width + at) * n_,
+                                              identity ? sum[part] : turned, plain[k][row] + at * n_, n_, m);
             }
-            kernels_.dot_pair(term[0], term[1], a.data(), b0.data(), b1.data(), count, n_, m);
-            if (at < limbs) kernels_.add(term[0], term[0], lifted, n_, m);
-            for (std::size_t part = 0; part < 2; ++part)
-                kernels_.permute_multiply_add(sum[part], term[part], sources[k]->data(), factor, n_, m);
         }
     });
 }

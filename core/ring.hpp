@@ -79,12 +79,13 @@ class Ring {
     void mod_down(double* out, const double* extended, std::size_t parts, std::size_t limbs, const double* add0,
                   const double* add1, std::size_t galois, int threads) const;
 
-    // The inner sums of a linear transform on unreduced (extended) results, no division in between:
-    // out (2, limbs + special, n) = sum_k plain[k] * automorphism_k(<digits, keys[k]> + P (c0, 0)), where
-    // galois[k] = 1 stands for P (c0, c1) itself and takes no key. plain[k]: (limbs + special, n).
+    // The inner sums of a linear transform on unreduced (extended) results, no division in between. For each row r
+    // out[r] (2, limbs + special, n) = sum_k plain[k][r] * automorphism_k(<digits, keys[k]> + P (c0, 0)), where
+    // galois[k] = 1 stands for P (c0, c1) itself and takes no key. plain[k][r]: (limbs + special, n), or null where
+    // row r has no term k. Every key is read once, whatever the number of rows.
     void hoisted_transform(double* out, const double* digits, const double* c0, const double* c1, std::size_t limbs,
                            const std::vector<const double*>& keys, const std::vector<std::size_t>& key_limbs,
-                           const std::vector<std::size_t>& galois, const std::vector<const double*>& plain,
+                           const std::vector<std::size_t>& galois, const std::vector<std::vector<const double*>>& plain,
                            int threads) const;
 
     // decompose, inner_product and mod_down in one go, with every digit used while it is in cache. With rescale, the

@@ -294,6 +294,7 @@ def test_forging_without_a_change_is_accepted(tmp_path: Path, small: bytes) -> N
 def test_every_truncation_is_refused(tmp_path: Path, small: bytes) -> None:
     path = tmp_path / "cut.cl"
     for length in range(len(small)):
+        path.unlink(missing_ok=True)
         path.write_bytes(small[:length])
         with pytest.raises(FormatError):
             read_everything(path)
@@ -304,6 +305,7 @@ def test_every_flipped_bit_is_refused(tmp_path: Path, small: bytes) -> None:
     for bit in range(8 * len(small)):
         altered = bytearray(small)
         altered[bit // 8] ^= 1 << bit % 8
+        path.unlink(missing_ok=True)
         path.write_bytes(altered)
         with pytest.raises(FormatError):
             read_everything(path)

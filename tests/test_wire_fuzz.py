@@ -68,6 +68,7 @@ class Target:
 
     def survives(self, which: int, data: bytes) -> bool:
         """Whether the reader takes it; anything but a named error escapes."""
+        self.path.unlink(missing_ok=True)  # some file systems flush a file that is overwritten, and none that is new
         self.path.write_bytes(data)
         try:
             with Reader.open(self.path, None, verify=False) as reader:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from toy import ToyParameters, limbs_of, toy_parameters
 from vectors.make_format_1 import SEED, canonical, formula, make, small_parameters
@@ -103,3 +105,18 @@ def test_packing_follows_the_words_of_the_format() -> None:
         number = sum(int(x) % p << i * p.bit_length() for i, x in enumerate(limb))
         expected += number.to_bytes(8 * p.bit_length(), "little")
     assert pack_limbs(engine, data, [0, 1, 2]).tobytes() == expected
+
+
+def test_the_reading_example_of_the_documentation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(__file__).parent.parent
+    monkeypatch.chdir(root)
+    [code] = re.findall("```python\n(.*?)```", (root / "docs" / "format.md").read_text(), re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out.startswith('model {"images":3,')
+
+
+def test_the_documentation_lists_every_kind() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "format.md").read_text()
+    assert [kind for kind in Kind if f"| `{kind.value}`" not in text] == []

@@ -18,7 +18,6 @@ static inline V mul(V a, V b) { return _mm256_mul_pd(a, b); }
 static inline V fma(V a, V b, V c) { return _mm256_fmadd_pd(a, b, c); }
 static inline V fms(V a, V b, V c) { return _mm256_fmsub_pd(a, b, c); }
 static inline V fnma(V a, V b, V c) { return _mm256_fnmadd_pd(a, b, c); }
-static inline V negate(V a) { return _mm256_xor_pd(a, _mm256_set1_pd(-0.0)); }
 
 #include "lanes_fma.hpp"
 

@@ -19,7 +19,6 @@ static inline V mul(V a, V b) { return _mm512_mul_pd(a, b); }
 static inline V fma(V a, V b, V c) { return _mm512_fmadd_pd(a, b, c); }
 static inline V fms(V a, V b, V c) { return _mm512_fmsub_pd(a, b, c); }
 static inline V fnma(V a, V b, V c) { return _mm512_fnmadd_pd(a, b, c); }
-static inline V negate(V a) { return _mm512_xor_pd(a, _mm512_set1_pd(-0.0)); }
 
 #include "lanes_fma.hpp"
 

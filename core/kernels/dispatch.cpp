@@ -59,9 +59,7 @@ std::vector<double> transcript(const Kernels& k, const Modulus& m, std::size_t n
     k.subtract(out.data(), a[0], b[0], n, m), keep(out);
     k.multiply(out.data(), a[0], b[0], n, m), keep(out);
     k.multiply_scalar(out.data(), a[0], in[1][7], b[0], n, m), keep(out);
-    std::vector<std::uint32_t> source(n);
-    for (std::size_t i = 0; i < n; ++i) source[i] = static_cast<std::uint32_t>((i * 5 + 3) % n);
-    k.permute_multiply_add(out.data(), a[0], source.data(), b[1], n, m), keep(out);
+    k.multiply_add(out.data(), a[0], b[1], n, m), keep(out);
     k.subtract_multiply(out.data(), a[0], b[0], in[1][9], c[0], n, m), keep(out);
     for (std::size_t i = 0; i < n; ++i) out1[i] = in[0][i] * 3 + static_cast<double>(i);
     k.reduce(out.data(), out1.data(), n, m), keep(out);

@@ -31,9 +31,8 @@ struct Kernels {
     void (*multiply)(double* out, const double* a, const double* b, std::size_t n, const Modulus& m);
     // a * c + b; b may be null.
     void (*multiply_scalar)(double* out, const double* a, double c, const double* b, std::size_t n, const Modulus& m);
-    // out += a[source] * b: a term of a linear transform, permuted while it is read.
-    void (*permute_multiply_add)(double* out, const double* a, const std::uint32_t* source, const double* b,
-                                 std::size_t n, const Modulus& m);
+    // out += a * b
+    void (*multiply_add)(double* out, const double* a, const double* b, std::size_t n, const Modulus& m);
     // (a - b) * c + d; d may be null. Ends every division by a product of primes.
     void (*subtract_multiply)(double* out, const double* a, const double* b, double c, const double* d, std::size_t n,
                               const Modulus& m);

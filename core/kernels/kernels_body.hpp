@@ -243,16 +243,10 @@ static void multiply_scalar(double* out, const double* a, double c, const double
     }
 }
 
-static void permute_multiply_add(double* out, const double* a, const std::uint32_t* source, const double* b,
-                                 std::size_t n, const Modulus& m) {
+static void multiply_add(double* out, const double* a, const double* b, std::size_t n, const Modulus& m) {
     const Field f(m);
-    double gathered[4 * lanes];
-    for (std::size_t j = 0; j < n; j += 4 * lanes) {
-        for (std::size_t i = 0; i < 4 * lanes; ++i) gathered[i] = a[source[j + i]];
-        for (std::size_t i = 0; i < 4 * lanes; i += lanes)
-            store(out + j + i,
-                  reduce(add(load(out + j + i), multiply(load(gathered + i), load(b + j + i), f)), f));
-    }
+    for (std::size_t j = 0; j < n; j += lanes)
+        store(out + j, reduce(add(load(out + j), multiply(load(a + j), load(b + j), f)), f));
 }
 
 static void subtract_multiply(double* out, const double* a, const double* b, double c, const double* d, std::size_t n,
@@ -403,5 +397,5 @@ static void dot_tensor(double* const* out, const double* const* a0, const double
 
 #define CIPHERLENS_KERNEL_TABLE(space, name)                                                                     \
     {name, space::ntt, space::intt, space::add_limbs, space::subtract_limbs, space::multiply_limbs,              \
-     space::multiply_scalar, space::permute_multiply_add, space::subtract_multiply, space::reduce_limb, space::dot, space::dot_pair,          \
+     space::multiply_scalar, space::multiply_add, space::subtract_multiply, space::reduce_limb, space::dot, space::dot_pair,          \
      space::dot_scalar, space::dot_tensor}

@@ -13,7 +13,6 @@ static inline void store(double* x, V a) { *x = a.v; }
 static inline V set1(double x) { return {x}; }
 static inline V add(V a, V b) { return {a.v + b.v}; }
 static inline V sub(V a, V b) { return {a.v - b.v}; }
-static inline V negate(V a) { return {-a.v}; }
 
 struct Field {
     double p, inverse, half;

@@ -17,7 +17,6 @@ static inline V mul(V a, V b) { return vmulq_f64(a, b); }
 static inline V fma(V a, V b, V c) { return vfmaq_f64(c, a, b); }
 static inline V fms(V a, V b, V c) { return vfmaq_f64(vnegq_f64(c), a, b); }
 static inline V fnma(V a, V b, V c) { return vfmsq_f64(c, a, b); }
-static inline V negate(V a) { return vnegq_f64(a); }
 
 #include "lanes_fma.hpp"
 

@@ -273,23 +273,31 @@ void bind_ring(nb::module_& m) {
         .def("hoisted_transform",
              [](const Ring& ring, const Doubles& digits, const Doubles& ciphertext,
                 const std::vector<std::optional<Doubles>>& keys, const std::vector<std::size_t>& galois,
-                const std::vector<Doubles>& plain, int threads) {
+                const std::vector<std::vector<std::optional<Doubles>>>& plain, int threads) {
                  const std::size_t limbs = checked_limbs(ring, ciphertext, 3), width = limbs + ring.special(), n = ring.n();
                  require(ciphertext.shape(0) == 2, "a ciphertext of two parts");
                  require_shape(digits, {ring.digits(limbs), width, n}, "digits of another level");
                  require(!plain.empty() && keys.size() == plain.size() && galois.size() == plain.size(),
-                         "a key, an element and a plaintext for each term");
-                 std::vector<const double*> key_data, plain_data;
+                         "a key, an element and plaintexts for each term");
+                 const std::size_t rows = plain[0].size();
+                 require(rows > 0, "at least one row");
+                 std::vector<const double*> key_data;
+                 std::vector<std::vector<const double*>> plain_data;
                  std::vector<std::size_t> key_limbs;
                  for (std::size_t k = 0; k < plain.size(); ++k) {
                      check_galois(ring, galois[k]);
                      require(keys[k].has_value() || galois[k] == 1, "a key for every automorphism but the identity");
                      key_limbs.push_back(keys[k] ? check_key(ring, *keys[k], limbs) : 0);
                      key_data.push_back(keys[k] ? keys[k]->data() : nullptr);
-                     require_shape(plain[k], {width, n}, "plaintexts modulo the special primes too");
-                     plain_data.push_back(plain[k].data());
+                     require(plain[k].size() == rows, "as many rows for every term");
+                     std::vector<const double*> terms;
+                     for (const std::optional<Doubles>& term : plain[k]) {
+                         if (term) require_shape(*term, {width, n}, "plaintexts modulo the special primes too");
+                         terms.push_back(term ? term->data() : nullptr);
+                     }
+                     plain_data.push_back(terms);
                  }
-                 DoublesOut out = new_array(ring.pool(), {2, width, n});
+                 DoublesOut out = new_array(ring.pool(), {rows, 2, width, n});
                  const double *d = digits.data(), *c = ciphertext.data();
                  nb::gil_scoped_release release;
                  ring.hoisted_transform(out.data(), d, c, c + limbs * n, limbs, key_data, key_limbs, galois, plain_data,
@@ -297,7 +305,8 @@ void bind_ring(nb::module_& m) {
                  return out;
              },
              "digits"_a, "ciphertext"_a, "keys"_a, "galois"_a, "plain"_a, "threads"_a = 1,
-             "sum_k plain[k] * automorphism_k(key switch of the ciphertext), times P, not divided: (2, limbs + special, n)")
+             "For each row r: sum_k plain[k][r] * automorphism_k(key switch of the ciphertext), times P, not divided: "
+             "(rows, 2, limbs + special, n).")
         .def("mod_down",
              [](const Ring& ring, const Doubles& extended, std::optional<Doubles> add0, std::optional<Doubles> add1,
                 std::size_t galois, int threads) {

@@ -30,7 +30,12 @@ EPILOG = (
 )
 
 app = typer.Typer(
-    help=HELP, epilog=EPILOG, add_completion=False, pretty_exceptions_enable=False, context_settings={"max_content_width": 110}
+    help=HELP,
+    epilog=EPILOG,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"max_content_width": 110},
 )
 
 
@@ -51,7 +56,9 @@ def _main(
 
 @command
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="The folder for summary.json and report.html.")] = Path("demo-output"),
+    out: Annotated[Path, typer.Option("--out", help="The folder for summary.json and report.html.")] = Path(
+        "demo-output"
+    ),
     photo: Annotated[
         list[Path] | None,
         typer.Option("--photo", show_default=False, help="A picture of your own to classify; repeat it for more."),
@@ -66,16 +73,18 @@ def demo(
     output.finish({"command": "demo", **run_demo(out, list(photo or []), threads, output.console)})
 
 
-app.command()(demo)
-app.command()(plan)
-app.add_typer(keys_app, name="keys")
-app.command()(encrypt)
-app.command()(train)
-app.command()(classify)
-app.command()(decrypt)
-app.command()(recompute)
-app.command()(inspect)
-app.command()(doctor)
+OWNER, SERVER, EVERYBODY = "The owner and contributors", "The server", "Everybody"
+
+app.command(rich_help_panel=EVERYBODY)(demo)
+app.command(rich_help_panel=OWNER)(plan)
+app.add_typer(keys_app, name="keys", rich_help_panel=OWNER)
+app.command(rich_help_panel=OWNER)(encrypt)
+app.command(rich_help_panel=OWNER)(decrypt)
+app.command(rich_help_panel=SERVER)(train)
+app.command(rich_help_panel=SERVER)(classify)
+app.command(rich_help_panel=EVERYBODY)(recompute)
+app.command(rich_help_panel=EVERYBODY)(inspect)
+app.command(rich_help_panel=EVERYBODY)(doctor)
 
 
 def run_command(arguments: list[str]) -> int:

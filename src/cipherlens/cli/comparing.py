@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cipherlens.errors import InputError
-from cipherlens.learning.results import Reply, TrainedModel
+from cipherlens.learning.results import Packed, Reply, TrainedModel
 from cipherlens.wire.container import Kind, Reader
 
 CHUNK = 1 << 22
@@ -78,12 +78,9 @@ def _parts(claimed: Reply | TrainedModel, again: Reply | TrainedModel) -> dict[s
     return parts
 
 
-def _tables(claimed: Mapping[str, object], again: Mapping[str, object]) -> dict[str, bool]:
+def _tables(claimed: Mapping[str, Packed], again: Mapping[str, Packed]) -> dict[str, bool]:
     names = sorted(set(claimed) | set(again))
-    return {
-        name: name in claimed and name in again and np.array_equal(claimed[name], again[name])  # type: ignore[arg-type]
-        for name in names
-    }
+    return {name: name in claimed and name in again and np.array_equal(claimed[name], again[name]) for name in names}
 
 
 def _sha256(path: Path) -> str:

@@ -39,7 +39,9 @@ def decrypt(
     passphrase_file: PassphraseFile = None,
     truth: Annotated[
         Path | None,
-        typer.Option("--truth", show_default=False, help="True labels: a CSV file, or a folder with one folder a class."),
+        typer.Option(
+            "--truth", show_default=False, help="True labels: a CSV file, or a folder with one folder a class."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -110,9 +112,8 @@ def _compare(output: Output, answers: Answers, truth: NDArray[np.int64]) -> dict
     output.say(f"accuracy: {right / len(truth):.1%} ({right} of {len(truth)})")
     if k <= MOST_SHOWN:
         rows = [
-            [name, *map(str, row), f"{row[c] / row.sum():.1%}" if row.sum() else "–"]
+            [name, *map(str, row), f"{row[c] / sum(row):.1%}" if sum(row) else "–"]
             for c, (name, row) in enumerate(zip(answers.classes, confusion.tolist(), strict=True))
-            for row in [np.array(row)]
         ]
         output.table(["true \\ predicted", *answers.classes, "right"], rows, "confusion")
     return {

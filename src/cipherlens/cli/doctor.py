@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from cipherlens.cli.failures import EXTRAS
-from cipherlens.cli.options import Json, command
+from cipherlens.cli.options import Json, Threads, command
 from cipherlens.cli.output import Output, plural, size
 
 EXERCISED_KERNELS = {
@@ -22,7 +22,7 @@ EXERCISED_KERNELS = {
 
 
 @command
-def doctor(as_json: Json = False) -> int:
+def doctor(threads: Threads = None, as_json: Json = False) -> int:
     """Say what this machine offers, which kernels were chosen, and whether they pass their self-check."""
     from cipherlens import __version__
     from cipherlens._evaluator import available_kernels, check_kernels
@@ -41,11 +41,12 @@ def doctor(as_json: Json = False) -> int:
         chosen, problem = choose_kernel(), None
     except PlanError as error:
         chosen, problem = None, str(error)
-    memory = _memory()
+    memory, used = _memory(), threads or usable_cores()
     output.facts(
         [
             ("cipherlens", f"{__version__}, Python {platform.python_version()}, {sys.platform} {platform.machine()}"),
             ("processor", f"{_processor()}, {plural(usable_cores(), 'usable core')}"),
+            ("threads", f"{used}, unless --threads says otherwise"),
             *([("memory", size(memory))] if memory else []),
             *(
                 (
@@ -69,6 +70,7 @@ def doctor(as_json: Json = False) -> int:
             "machine": platform.machine(),
             "processor": _processor(),
             "cores": usable_cores(),
+            "threads": used,
             "memory_bytes": memory,
             "kernels": {n: {"self_check": n not in failed, "exercised": n in EXERCISED_KERNELS} for n in names},
             "chosen": chosen,

@@ -112,9 +112,7 @@ def encrypt(
     if prepared.numbers is not None:
         seen = f"{plural(len(prepared.numbers), 'label')}; no names"
     with output.progress("encrypting") as bar:
-        encrypt_images(
-            planned, encryptor, sealing_key, prepared, path=out, threads=threads, progress=bar.count
-        )
+        encrypt_images(planned, encryptor, sealing_key, prepared, path=out, threads=threads, progress=bar.count)
     written = out.stat().st_size
     count = planned.public.circuit.layout.ciphertexts(prepared.images)
     output.facts(
@@ -158,5 +156,3 @@ def _encryptor(task: Task, keys: Path, passphrase_file: Path | None) -> tuple[En
     if secrets.secret.key_id != public.public.key_id:
         raise KeyMismatch(f"the files in {keys} belong to different key pairs; do not mix key folders")
     return SecretEncryptor(secrets.secret), public.sealing_key
-
-

@@ -65,7 +65,9 @@ def classify(
 
 @command
 def recompute(
-    result: Annotated[Path, typer.Argument(metavar="REPLY", help="A reply or a model from a server.", show_default=False)],
+    result: Annotated[
+        Path, typer.Argument(metavar="REPLY", help="A reply or a model from a server.", show_default=False)
+    ],
     data: Data,
     evaluation_keys: EvaluationKeysFile,
     model: Annotated[
@@ -92,7 +94,9 @@ def recompute(
     if verdict.identical:
         output.say(f"identical: {result} is what its inputs give, byte for byte")
     else:
-        output.say(f"DIFFERENT: {result} is not what these inputs give ({', '.join(verdict.differing)}); do not decrypt it")
+        output.say(
+            f"DIFFERENT: {result} is not what these inputs give ({', '.join(verdict.differing)}); do not decrypt it"
+        )
     output.finish(
         {
             "command": "recompute",
@@ -106,9 +110,7 @@ def recompute(
     return 0 if verdict.identical else 1
 
 
-def train_files(
-    data: list[Path], evaluation_keys: Path, threads: int | None, bar: Bar
-) -> tuple[TrainedModel, Engine]:
+def train_files(data: list[Path], evaluation_keys: Path, threads: int | None, bar: Bar) -> tuple[TrainedModel, Engine]:
     """Train on files of encrypted images. Raises what `cipherlens.server.train` and reading raise."""
     from cipherlens.learning.encrypted_images import EncryptedImages, same_task
     from cipherlens.scheme.engine import Engine
@@ -152,7 +154,9 @@ def _finish(
 
     used, memory = threads or usable_cores(), peak_memory()
     peak = "" if memory is None else f", {size(memory)} of memory at most"
-    output.facts([("done", f"in {output.seconds:.1f} s with {engine.kernel} kernels on {plural(used, 'thread')}{peak}")])
+    output.facts(
+        [("done", f"in {output.seconds:.1f} s with {engine.kernel} kernels on {plural(used, 'thread')}{peak}")]
+    )
     output.finish(
         {
             "command": name,

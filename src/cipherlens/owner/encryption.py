@@ -34,9 +34,20 @@ Floats = NDArray[np.float64]
 class Encryptor(Protocol):
     """Encrypts one plaintext to a packed row."""
 
-    engine: Engine
-    key_id: str
-    seeded: bool
+    @property
+    def engine(self) -> Engine:
+        """The ring."""
+        ...
+
+    @property
+    def key_id(self) -> str:
+        """The key pair's name."""
+        ...
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the uniform halves are seeds."""
+        ...
 
     def row(self, plaintext: Plaintext) -> Row:
         """A fresh encryption."""

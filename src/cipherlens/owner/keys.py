@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -192,19 +193,28 @@ class Keys:
         return self.secrets.decrypt(reply)
 
     def save(self, folder: str | os.PathLike[str], passphrase: bytes | None) -> None:
-        """Write secret.cl, public.cl and evaluation.cl into a folder. A secret key that is there is never replaced.
+        """Write secret.cl, public.cl and evaluation.cl into a folder: all three, or none. Nothing is replaced.
 
-        Raises InputError when the folder cannot be written or holds a secret key.
+        Raises InputError when the folder cannot be written or holds keys.
         """
         path = Path(folder)
+        refuse_existing(path)
+        made = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"the folder {path} cannot be made: {error.strerror}; choose another") from None
-        refuse_existing(path)
-        write_evaluation_keys(path / EVALUATION, self.evaluation)
-        write_public_key(path / PUBLIC, self.public.public, self.public.sealing_key)
-        self.secrets.save(path / SECRET, passphrase)
+        try:
+            write_evaluation_keys(path / EVALUATION, self.evaluation)
+            write_public_key(path / PUBLIC, self.public.public, self.public.sealing_key)
+            self.secrets.save(path / SECRET, passphrase)
+        except BaseException:
+            for name in (SECRET, PUBLIC, EVALUATION):
+                (path / name).unlink(missing_ok=True)
+            if made:
+                with suppress(OSError):  # somebody else may have put a file there
+                    path.rmdir()
+            raise
 
     @classmethod
     def load(cls, task: Task, folder: str | os.PathLike[str], passphrase: bytes | None = None) -> Keys:
@@ -221,9 +231,10 @@ class Keys:
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise InputError if the folder already holds a secret key: losing one loses everything under it."""
-    if (folder / SECRET).exists():
-        raise InputError(f"{folder} already holds a secret key, which is never replaced; choose another folder")
+    """Raise InputError if the folder already holds keys: losing a secret key loses everything under it."""
+    for name in (SECRET, PUBLIC, EVALUATION):
+        if (folder / name).exists():
+            raise InputError(f"{folder} already holds {name}, and keys are never replaced; choose another folder")
 
 
 def _encrypt(

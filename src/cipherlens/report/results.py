@@ -147,6 +147,5 @@ class Demonstration:
     ciphertext_bytes: int
     byte_tests: tuple[ByteTest, ...]
     refusals: tuple[Refusal, ...]
-    sizes: dict[str, int]
     date: str
     seconds: float

@@ -154,6 +154,15 @@ class Evaluator:
         data = self.engine.ring.multiply_plain([x.data for x in a], [y.data for y in b], self.threads)
         return Ciphertext(data, a[0].scale * b[0].scale)
 
+    def multiply_monomial(self, a: Ciphertext, exponent: int) -> Ciphertext:
+        """a * X^exponent, exact: no level, no key switch, no noise. X^(N/2) multiplies every slot by i."""
+        n, ring = self.engine.parameters.ring_dimension, self.engine.ring
+        turns, place = divmod(exponent % (2 * n), n)
+        coefficients = np.zeros(n)
+        coefficients[place] = -1.0 if turns else 1.0
+        monomial = ring.residues(coefficients, a.limbs, self.threads)
+        return Ciphertext(ring.multiply_plain([a.data], [monomial], self.threads), a.scale)
+
     def combine(self, items: Sequence[tuple[Ciphertext, float]], scale: float) -> Ciphertext:
         """sum of factor * ciphertext at the given scale, not rescaled; no key switch.
 

@@ -83,11 +83,14 @@ class LinearTransform:
             raise PlanError(f"this transform is encoded for level {self.level}, not {x.level}")
         ring, p, threads = evaluator.engine.ring, evaluator.engine.parameters, evaluator.threads
         digits = ring.decompose(x.data[1], threads)
+        steps = sorted({small for row in self.rows.values() for small, _ in row})
+        elements = [rotation(p, small) for small in steps]
+        keys = [None if g == 1 else evaluator.key(g) for g in elements]
+        rows = [dict(row) for row in self.rows.values()]
+        plain = [[row.get(small) for row in rows] for small in steps]
+        sums = ring.hoisted_transform(digits, x.data, keys, elements, plain, threads)
         total: Limbs | None = None
-        for giant, row in self.rows.items():
-            elements = [rotation(p, small) for small, _ in row]
-            keys = [None if g == 1 else evaluator.key(g) for g in elements]
-            inner = ring.hoisted_transform(digits, x.data, keys, elements, [plain for _, plain in row], threads)
+        for giant, inner in zip(self.rows, sums, strict=True):
             if giant:
                 # Only the second part is divided and switched; the first joins modulo Q P as it is.
                 galois = rotation(p, giant)

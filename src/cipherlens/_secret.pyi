@@ -1,0 +1,49 @@
+"""The engine's secret half: keys, encryption, decryption. Randomness is passed in as bytes.
+
+Arrays are C-contiguous; limbs are float64, one row of n centred residues for each prime. ValueError is raised for
+arrays of other shapes than stated.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Limbs = NDArray[np.float64]
+_Small = NDArray[np.int8]
+
+def sample_ternary(stream: NDArray[np.uint8]) -> _Small:
+    """One coefficient uniform in {-1, 0, 1} for every 8 bytes."""
+
+def sample_error(stream: NDArray[np.uint8]) -> _Small:
+    """One coefficient of the centred binomial distribution, eta = 21, for every 8 bytes."""
+
+class SecretRing:
+    """The owner's side of a ring."""
+
+    def __init__(self, n: int, primes: Sequence[int], special: int, digit: int, kernel: str) -> None: ...
+    def secret(self, ternary: _Small, threads: int = 1) -> _Limbs:
+        """The secret polynomial modulo every prime, NTT form."""
+
+    def square(self, secret: _Limbs) -> _Limbs:
+        """Its square."""
+
+    def automorphism(self, secret: _Limbs, galois: int) -> _Limbs:
+        """X -> X^galois."""
+
+    def encrypt(self, message: _Limbs | None, a: _Limbs, error: _Small, secret: _Limbs, threads: int = 1) -> _Limbs:
+        """error + message - a * secret, (limbs, n)."""
+
+    def switching_key(self, a: _Limbs, errors: _Small, source: _Limbs, target: _Limbs, threads: int = 1) -> _Limbs:
+        """One half of a key from source to target, (digits, limbs + special, n); `a` is the other."""
+
+    def public_key(self, a: _Limbs, error: _Small, secret: _Limbs) -> _Limbs:
+        """error - a * secret modulo every prime, special ones included."""
+
+    def public_encrypt(
+        self, message: _Limbs, key: _Limbs, ephemeral: _Small, error0: _Small, error1: _Small, threads: int = 1
+    ) -> _Limbs:
+        """Encryption with a public key (2, all primes, n) at the top level: (2, limbs, n)."""
+
+    def decrypt(self, parts: _Limbs, secret: _Limbs) -> NDArray[np.float64]:
+        """Coefficients (n,) of the plaintext, rounded to float64."""

@@ -1,0 +1,447 @@
+"""`cipherlens demo`: a classifier trained on encrypted photographs, by an owner and a server that is not trusted.
+
+Owner, server and owner again are processes of their own that run the commands a user would type. This process only
+starts them, carries files between their folders, and afterwards compares the results with the clear.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from cipherlens.data import DemoImages, demo_cats
+from cipherlens.errors import CipherlensError, InputError
+from cipherlens.features.images import ImageSource
+from cipherlens.learning.encrypted_images import EncryptedImages
+from cipherlens.learning.reference import reference_accuracy
+from cipherlens.learning.task import PublicTask
+from cipherlens.learning.twin import fit_clear
+from cipherlens.owner.keys import OwnerSecrets
+from cipherlens.planning.cost import Cost
+from cipherlens.planning.task import Task
+from cipherlens.report import page, terminal
+from cipherlens.report.illustration import ByteTest, byte_test, flip_bit, sample_ciphertexts
+from cipherlens.report.processes import Run, Watch, must_run, run, within
+from cipherlens.report.results import (
+    Answered,
+    Demonstration,
+    Party,
+    Pixels,
+    Refusal,
+    Seen,
+    ServerWatch,
+    Summary,
+)
+from cipherlens.report.wording import megabytes, seconds
+from cipherlens.scheme.engine import Engine, usable_cores
+
+OWNER, SERVER, STRANGER = "owner", "server", "stranger"
+
+REPEATS: Final = 3
+"""Training and classifying run so often; their median counts, and every run must give the same bytes."""
+
+# Fixed before any test image was looked at, and the plan's defaults but for being spelled out.
+SETTINGS: Final = (
+    "--learner", "ridge", "--features", "lite0", "--dimension", "128", "--ridge", "0.2", "--steps", "5", "--seed", "0",
+)  # fmt: skip
+
+SHOWN_BYTES: Final = 32 * 32 * 3
+"""As many bytes of a ciphertext are shown as one of the images has."""
+
+
+def run_demo(out: Path, photos: list[Path], threads: int | None, console: Console) -> Summary:
+    """Run the demonstration; returns the record that summary.json holds.
+
+    out: folder for report.html, summary.json, contact-sheet.png and the folders of the owner, the server and a
+    stranger. photos: the user's own pictures, classified as well. threads: of every command; cores by default.
+
+    Raises:
+        InputError: a picture that cannot be read, or a folder that cannot be written.
+        CipherlensError: a command failed, with its own sentence.
+    """
+    started = time.perf_counter()
+    pictures = [] if not photos else list(ImageSource.of(photos))
+    stage = Stage(_fresh(out), threads or usable_cores(), console)
+    console.print("[bold]Cipherlens[/] trains a cat classifier on encrypted photographs.")
+    console.print(f"[dim]{stage.threads} threads; folders in {out}[/]\n")
+    demo = _demonstrate(stage, pictures, started)
+    console.print()
+    terminal.show(demo, console)
+    for name, content in page.files(demo).items():
+        (out / name).write_bytes(content)
+    console.print(
+        f"Report: [bold]{out / page.REPORT}[/]   ({demo.seconds:.0f} s; the keys in {out / OWNER / 'keys'} have no "
+        "passphrase, for this demonstration only)"
+    )
+    return demo.summary
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where the demonstration happens: the folders of the parties, and how commands run in them."""
+
+    out: Path
+    threads: int
+    console: Console
+
+    @property
+    def owner(self) -> Path:
+        """The owner's folder."""
+        return self.out / OWNER
+
+    @property
+    def server(self) -> Path:
+        """The server's folder: no secret key is ever in it."""
+        return self.out / SERVER
+
+    @property
+    def stranger(self) -> Path:
+        """The folder of someone with another key."""
+        return self.out / STRANGER
+
+    def run(self, party: str, words: str, *arguments: str) -> Run:
+        """Run a party's command in its folder and say so; the server's are watched. Raises CipherlensError."""
+        watched = self.out / "watched.json" if party == SERVER else None
+        with self.console.status(f"{party} {words} …"):
+            done = must_run([*arguments, "--threads", str(self.threads)], self.out / party, watched)
+        self.say(party, words, done.seconds)
+        return done
+
+    def say(self, party: str, words: str, took: float) -> None:
+        """A line for something that is done."""
+        self.console.print(f"  [cyan]{party:<9}[/]{words:<58}[dim]{took:6.1f} s[/]", highlight=False)
+
+    @contextmanager
+    def timed(self, party: str, words: str) -> Iterator[None]:
+        """Say what happens in this process, and how long it took."""
+        started = time.perf_counter()
+        with self.console.status(f"{party} {words} …"):
+            yield
+        self.say(party, words, time.perf_counter() - started)
+
+    def send(self, name: str, sender: Path, receiver: Path) -> int:
+        """Copy a file from one party's folder to another's; returns its bytes."""
+        shutil.copyfile(sender / name, receiver / Path(name).name)
+        return (receiver / Path(name).name).stat().st_size
+
+
+def _fresh(out: Path) -> Path:
+    """The folder, with the parties' folders new and empty; only a demonstration's own folders are replaced."""
+    marker = out / ".cipherlens-demo"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in (OWNER, SERVER, STRANGER):
+            if (out / name).exists():
+                if not marker.exists():
+                    raise InputError(
+                        f"{out / name} exists and is not from a demonstration; choose another --out folder"
+                    )
+                shutil.rmtree(out / name)
+            (out / name).mkdir()
+        marker.touch()
+    except OSError as error:
+        raise InputError(f"the folder {out} cannot be written: {error.strerror}; choose another with --out") from None
+    return out.resolve()
+
+
+def _demonstrate(stage: Stage, pictures: list[tuple[str, Pixels]], started: float) -> Demonstration:
+    training, testing = demo_cats()
+    training.write(stage.owner / "train")
+    testing.write(stage.owner / "test")
+
+    planned = stage.run(
+        OWNER, "plans the task", "plan", "--images", "train", *SETTINGS, "--queries", str(len(testing)), "--out", "task.cl"
+    )  # fmt: skip
+    forecast = Cost(**planned.answer["cost"])
+    stage.console.print(
+        f"           [dim]forecast: training {seconds(forecast.train_seconds)}, classifying "
+        f"{seconds(forecast.classify_seconds)}, keys {megabytes(forecast.evaluation_key_bytes)}[/]",
+        highlight=False,
+    )
+    made = stage.run(OWNER, "makes keys", "keys", "create", "--task", "task.cl", "--no-passphrase", "--out", "keys")
+    encrypted = [
+        _encrypt(stage, f"encrypts {len(training)} training images", "train", "data.cl", labelled=True),
+        _encrypt(stage, f"encrypts {len(testing)} test images, without labels", "test", "query.cl", labelled=False),
+    ]
+    for name in ("keys/evaluation.cl", "data.cl", "query.cl"):
+        stage.send(name, stage.owner, stage.server)
+    trained, models = _repeat(stage, f"trains on {len(training)} ciphertext images", "model.cl", _train)
+    classified, replies = _repeat(stage, f"classifies {len(testing)} encrypted images", "reply.cl", _classify)
+    answers = _decrypt(stage, "decrypts the answers", "reply.cl", "predictions.csv")
+
+    shown = _answers(answers, testing)
+    own, photo_seconds, photo_watches = _photos(stage, pictures)
+    watches = [done.watch for done in (*trained, *classified)] + photo_watches
+    watch = _server_watch(stage, watches, len(trained), models and replies)
+    if watch.forbidden:
+        raise CipherlensError(f"the server's process opened {watch.forbidden[0]}, which it never may: a defect")
+
+    measured = _Measured(
+        forecast=forecast,
+        keygen=made.seconds,
+        encrypt=sum(done.seconds for done in encrypted),
+        train=statistics.median(done.seconds for done in trained),
+        classify=statistics.median(done.seconds for done in classified),
+        peak=max((w.peak_bytes or 0 for w in watches if w is not None), default=0),
+    )
+    summary, tests, ciphertext_bytes = _compare(stage, measured, shown, training, testing)
+    refusals = _refusals(stage)
+    return Demonstration(
+        summary=summary,
+        forecast=forecast,
+        classes=tuple(planned.answer["classes"]),
+        answers=tuple(shown),
+        photos=tuple(own),
+        photo_seconds=photo_seconds,
+        parties=_parties(stage),
+        watch=watch,
+        seen=_seen(stage, shown),
+        ciphertext_bytes=ciphertext_bytes,
+        byte_tests=tests,
+        refusals=refusals,
+        date=datetime.date.today().isoformat(),
+        seconds=time.perf_counter() - started,
+    )
+
+
+# ---- commands ---------------------------------------------------------------------------------------------------------
+
+
+def _encrypt(stage: Stage, words: str, images: str, out: str, *, labelled: bool) -> Run:
+    hidden = () if labelled else ("--no-labels",)
+    return stage.run(
+        OWNER, words, "encrypt", "--task", "task.cl", "--keys", "keys", "--images", images, *hidden, "--out", out
+    )
+
+
+def _train(stage: Stage, words: str, out: str) -> Run:
+    return stage.run(SERVER, words, "train", "--data", "data.cl", "--evaluation-keys", "evaluation.cl", "--out", out)
+
+
+def _classify(stage: Stage, words: str, out: str, query: str = "query.cl") -> Run:
+    return stage.run(
+        SERVER, words, "classify", "--model", "model.cl", "--data", query, "--evaluation-keys", "evaluation.cl", "--out", out
+    )  # fmt: skip
+
+
+def _repeat(stage: Stage, words: str, out: str, command: Callable[[Stage, str, str], Run]) -> tuple[list[Run], bool]:
+    """Several runs of one of the server's commands, and whether they all wrote the same bytes."""
+    runs, contents = [], set()
+    for number in range(REPEATS):
+        runs.append(command(stage, words if number == 0 else "… and again", out))
+        contents.add((stage.server / out).read_bytes())
+    return runs, len(contents) == 1
+
+
+def _decrypt(stage: Stage, words: str, reply: str, out: str) -> list[tuple[str, str, float]]:
+    """The server's reply, back with the owner: (file, label, score of that label) each."""
+    stage.send(reply, stage.server, stage.owner)
+    stage.run(OWNER, words, "decrypt", "--reply", reply, "--keys", "keys", "--out", out)
+    with (stage.owner / out).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [(row["file"], row["prediction"], float(row[f"score_{row['prediction']}"])) for row in rows]
+
+
+# ---- what came out ----------------------------------------------------------------------------------------------------
+
+
+def _answers(predictions: list[tuple[str, str, float]], testing: DemoImages) -> list[Answered]:
+    place = {
+        f"{label}/{index:05d}.png": i
+        for i, (label, index) in enumerate(zip(testing.labels, testing.indices, strict=True))
+    }
+    shown = []
+    for file, label, score in predictions:
+        i = place[file]
+        shown.append(Answered(file, testing.images[i], label, score, testing.labels[i], testing.originals[i]))
+    return shown
+
+
+def _photos(stage: Stage, pictures: list[tuple[str, Pixels]]) -> tuple[list[Answered], float, list[Watch | None]]:
+    """The user's own pictures through the same loop with the model that the server holds."""
+    if not pictures:
+        return [], 0.0, []
+    started = time.perf_counter()
+    folder = stage.owner / "photos"
+    folder.mkdir()
+    for number, (_, pixels) in enumerate(pictures):
+        Image.fromarray(pixels).save(folder / f"{number:04d}.png")
+    words = "your picture" if len(pictures) == 1 else f"your {len(pictures)} pictures"
+    _encrypt(stage, f"encrypts {words}", "photos", "photos.cl", labelled=False)
+    stage.send("photos.cl", stage.owner, stage.server)
+    done = _classify(stage, f"classifies {words}", "photos-reply.cl", "photos.cl")
+    predictions = _decrypt(stage, f"decrypts the answer to {words}", "photos-reply.cl", "photos.csv")
+    own = [
+        Answered(Path(name).name, pixels, label, score)
+        for (name, pixels), (_, label, score) in zip(pictures, predictions, strict=True)
+    ]
+    return own, time.perf_counter() - started, [done.watch]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    forecast: Cost
+    keygen: float
+    encrypt: float
+    train: float
+    classify: float
+    peak: int
+
+
+def _compare(
+    stage: Stage, measured: _Measured, shown: list[Answered], training: DemoImages, testing: DemoImages
+) -> tuple[Summary, tuple[ByteTest, ...], int]:
+    """The results beside the clear ones, with the owner's knowledge: labels of the test images, weights, secret key."""
+    stage.run(OWNER, "decrypts the model, to compare its weights", "decrypt", "--model", "../server/model.cl", "--keys", "keys", "--out", "weights.npz")  # fmt: skip
+    task = Task.load(stage.owner / "task.cl")
+    classes, spec = task.notes.classes, task.public.spec
+    with stage.timed("everyone", "compares with the same algorithm in the clear"):
+        started = time.perf_counter()
+        X, X_test = (
+            np.asarray(task.feature_map.transform(images, threads=stage.threads))
+            for images in (training.images, testing.images)
+        )
+        feature_seconds = time.perf_counter() - started
+        y, y_test = (np.array([classes.index(label) for label in split.labels]) for split in (training, testing))
+        twin = fit_clear(spec, X, y)
+        means = fit_clear(replace(spec, kind="linear_means"), X, y)
+        exact = reference_accuracy(spec, X, y, X_test, y_test, runs=5)
+        found = {f"{answer.truth}/{answer.name.split('/')[-1]}": answer.label for answer in shown}
+        names = [f"{label}/{index:05d}.png" for label, index in zip(testing.labels, testing.indices, strict=True)]
+        decrypted = np.array([classes.index(found[name]) for name in names])
+        with np.load(stage.owner / "weights.npz") as archive:
+            error = float(np.abs(archive["weights"] - twin.weights).max())
+    with stage.timed("everyone", "trains a classifier on ciphertext bytes, in vain"):
+        tests, ciphertext_bytes = _byte_tests(stage, task, np.concatenate([X, X_test]), training, testing)
+    evaluation, data, query = (stage.server / name for name in ("evaluation.cl", "data.cl", "query.cl"))
+    summary = Summary(
+        task="cats",
+        learner=spec.kind,
+        images=len(training),
+        clear_subsample=len(training) // 4,
+        features="lite0",
+        ring_dimension=task.public.parameters.ring_dimension,
+        levels=task.public.parameters.top_level,
+        key_switches=measured.forecast.key_switches,
+        threads=stage.threads,
+        kernel=Engine(task.public.parameters).kernel,
+        accuracy_encrypted=float(np.mean(decrypted == y_test)),
+        accuracy_clear=float(np.mean(twin.predict(X_test) == y_test)),
+        accuracy_reference=exact.accuracy,
+        accuracy_linear_means=float(np.mean(means.predict(X_test) == y_test)),
+        agreement=float(np.mean(decrypted == twin.predict(X_test))),
+        max_weight_error=error,
+        feature_seconds=feature_seconds,
+        keygen_seconds=measured.keygen,
+        # The encrypt commands compute the features too, which are timed above on the same images.
+        encrypt_seconds=max(0.0, measured.encrypt - feature_seconds),
+        train_seconds=measured.train,
+        classify_seconds=measured.classify,
+        clear_seconds=exact.seconds,
+        slowdown=measured.train / exact.seconds,
+        forecast_seconds=measured.forecast.train_seconds,
+        peak_memory_mb=measured.peak / 1e6,
+        upload_bytes=data.stat().st_size + query.stat().st_size,
+        evaluation_key_bytes=evaluation.stat().st_size,
+    )
+    return summary, tests, ciphertext_bytes
+
+
+def _byte_tests(
+    stage: Stage, task: Task, columns: NDArray[np.float64], training: DemoImages, testing: DemoImages
+) -> tuple[tuple[ByteTest, ...], int]:
+    secrets = OwnerSecrets.load(stage.owner / "keys" / "secret.cl")
+    sampled, size = sample_ciphertexts(task, secrets.secret, columns, stage.threads)
+    images = np.concatenate([training.images, testing.images])
+    clear = images.reshape(len(images), -1)
+    cat = np.array([label == "cat" for label in (*training.labels, *testing.labels)])
+    brightness = clear.mean(axis=1)
+    bright = brightness > np.median(brightness[: len(training)])
+    tests = (
+        byte_test("cat or not", sampled, clear, cat, len(training)),
+        byte_test("bright or dark", sampled, clear, bright, len(training)),
+    )
+    return tests, size
+
+
+def _refusals(stage: Stage) -> tuple[Refusal, ...]:
+    """One bit flipped, and a stranger's key: both must be refused. Raises CipherlensError if one is not."""
+    content, place = flip_bit((stage.server / "reply.cl").read_bytes())
+    (stage.owner / "flipped.cl").write_bytes(content)
+    stage.run(
+        STRANGER, "makes keys of their own", "keys", "create", "--task", "../owner/task.cl", "--no-passphrase", "--out", "keys"
+    )  # fmt: skip
+    stage.send("reply.cl", stage.server, stage.stranger)
+    tried = (
+        (f"decrypt the reply with one bit of byte {place:,} flipped", OWNER, "flipped.cl"),
+        ("decrypt the reply with a stranger's key", STRANGER, "reply.cl"),
+    )
+    refusals = []
+    for words, party, reply in tried:
+        done = run(["decrypt", "--reply", reply, "--keys", "keys", "--out", "never.csv"], stage.out / party)
+        if done.refusal is None or (stage.out / party / "never.csv").exists():
+            raise CipherlensError(f"a reply that must be refused was decrypted ({words}): a defect")
+        refusals.append(Refusal(words, done.command, done.refusal))
+        stage.say(party, "is refused", done.seconds)
+    return tuple(refusals)
+
+
+# ---- what the server had ----------------------------------------------------------------------------------------------
+
+
+def _server_watch(stage: Stage, watches: list[Watch | None], runs: int, same: bool) -> ServerWatch:
+    """What the server's processes opened and loaded, all of them together."""
+    found = [watch for watch in watches if watch is not None]
+    paths = list(dict.fromkeys(path for watch in found for path in watch.opened))
+    inside = [path for path in paths if within(path, stage.server)]
+    private = [path for path in paths if within(path, stage.owner) or within(path, stage.stranger)]
+    secret = [path for path in paths if Path(path).name in ("secret.cl", "task.cl")]
+    modules = {module for watch in found for module in watch.modules}
+    return ServerWatch(
+        tuple(str(Path(path).relative_to(stage.server.resolve())) for path in inside),
+        tuple(path for path in paths if path not in set(inside)),
+        tuple(dict.fromkeys(private + secret)),
+        tuple(sorted(m for m in modules if m == "cipherlens._secret" or m.startswith("cipherlens.owner"))),
+        runs,
+        same,
+    )
+
+
+def _parties(stage: Stage) -> tuple[Party, ...]:
+    def sizes(folder: Path, names: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+        return tuple((name, (folder / name).stat().st_size) for name in names if (folder / name).exists())
+
+    pictures = sum(file.stat().st_size for name in ("train", "test") for file in (stage.owner / name).rglob("*.png"))
+    owned = sizes(stage.owner, ("task.cl", "keys/secret.cl", "keys/evaluation.cl", "reply.cl", "predictions.csv"))
+    return (
+        Party("owner", "plan, keys create, encrypt; then decrypt", (("1,000 images", pictures), *owned), "–"),
+        Party(
+            "server",
+            "train, classify",
+            sizes(stage.server, ("evaluation.cl", "data.cl", "query.cl", "model.cl", "reply.cl")),
+            "an image, a file name, a class name,\na label of a test image, a score, a weight,\nthe secret key",
+        ),
+    )
+
+
+def _seen(stage: Stage, shown: list[Answered]) -> Seen:
+    """The bytes in query.cl of the ciphertext that carries the first test image."""
+    query = EncryptedImages.load(stage.server / "query.cl")
+    task: PublicTask = query.task
+    message, _ = query.rows[0]
+    start = message[:SHOWN_BYTES].tobytes()
+    offset = (stage.server / "query.cl").read_bytes().index(start)
+    return Seen(shown[0], "query.cl", offset, start, message.size, min(task.circuit.layout.images, query.images))
