@@ -2,7 +2,6 @@
 
 import ast
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,7 +33,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 SECRET_SIDE = ("owner", "_secret")
-DOTTED = re.compile(r"cipherlens(\.[A-Za-z_]\w*)+")
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,7 @@ def layer_of(path: Path) -> str:
 
 
 def imported_modules(text: str, path: Path) -> Iterator[tuple[str, int]]:
-    """Dotted names of modules of the package that the text of a file mentions: imports of every form, and names in
-    strings, which is how modules are imported lazily."""
+    """Dotted names that the text of a file imports, in every form: at the top, lazily, for types alone, by name."""
     package = ["cipherlens", *path.relative_to(SOURCE).parts[:-1]]
     for node in ast.walk(ast.parse(text, str(path))):
         if isinstance(node, ast.Import):
@@ -73,8 +70,10 @@ def imported_modules(text: str, path: Path) -> Iterator[tuple[str, int]]:
             yield module, node.lineno
             for alias in node.names:
                 yield f"{module}.{alias.name}", node.lineno
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value):
-            yield node.value, node.lineno
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            for argument in node.args:
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    yield argument.value, node.lineno
 
 
 def imports() -> list[Import]:
@@ -114,7 +113,7 @@ def test_owner_and_server_do_not_know_each_other() -> None:
         "from cipherlens.owner import b",
         "from ..owner import c",
         "from .. import owner as d",
-        "import_module('cipherlens.owner.e')",
+        "importlib.import_module('cipherlens.owner.e')",
     ],
 )
 def test_the_scanner_sees_every_form_of_import(line: str) -> None:
@@ -162,6 +161,12 @@ def test_the_server_loads_neither_the_owner_nor_the_secret_half() -> None:
     loaded = loaded_by("cipherlens.server", *modules_of("server"))
     assert "cipherlens.server" in loaded
     assert secret_side(loaded) == []
+
+
+def test_the_command_line_loads_the_secret_half_only_for_the_owner() -> None:
+    """`train` and `classify` share a program with the owner's commands, which import what they need when they run."""
+    if modules_of("cli"):
+        assert secret_side(loaded_by("cipherlens.cli.app", "cipherlens.cli.server")) == []
 
 
 @pytest.mark.parametrize("layer", [n for names in LAYERS[2:10] for n in names])

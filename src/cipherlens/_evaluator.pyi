@@ -90,10 +90,11 @@ class Ring:
         ciphertext: _Limbs,
         keys: Sequence[_Limbs | None],
         galois: Sequence[int],
-        plain: Sequence[_Limbs],
+        plain: Sequence[Sequence[_Limbs | None]],
         threads: int = 1,
     ) -> _Limbs:
-        """sum_k plain[k] * automorphism_k(key switch of the ciphertext), times P, not divided: (2, limbs + special, n)"""
+        """For each row r: sum_k plain[k][r] * automorphism_k(key switch of the ciphertext), times P, not divided:
+        (rows, 2, limbs + special, n)."""
 
     def mod_down(
         self, extended: _Limbs, add0: _Limbs | None, add1: _Limbs | None, galois: int = 1, threads: int = 1

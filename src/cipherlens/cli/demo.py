@@ -178,7 +178,7 @@ def _demonstrate(stage: Stage, pictures: list[tuple[str, Pixels]], started: floa
     ]
     for name in ("keys/evaluation.cl", "data.cl", "query.cl"):
         stage.send(name, stage.owner, stage.server)
-    trained, models = _repeat(stage, f"trains on {len(training)} ciphertext images", "model.cl", _train)
+    trained, models = _repeat(stage, f"trains on {len(training)} encrypted images", "model.cl", _train)
     classified, replies = _repeat(stage, f"classifies {len(testing)} encrypted images", "reply.cl", _classify)
     answers = _decrypt(stage, "decrypts the answers", "reply.cl", "predictions.csv")
 
@@ -308,7 +308,7 @@ def _compare(
     stage.run(OWNER, "decrypts the model, to compare its weights", "decrypt", "--model", "../server/model.cl", "--keys", "keys", "--out", "weights.npz")  # fmt: skip
     task = Task.load(stage.owner / "task.cl")
     classes, spec = task.notes.classes, task.public.spec
-    with stage.timed("everyone", "compares with the same algorithm in the clear"):
+    with stage.timed("demo", "compares with the same algorithm in the clear"):
         started = time.perf_counter()
         X, X_test = (
             np.asarray(task.feature_map.transform(images, threads=stage.threads))
@@ -324,7 +324,7 @@ def _compare(
         decrypted = np.array([classes.index(found[name]) for name in names])
         with np.load(stage.owner / "weights.npz") as archive:
             error = float(np.abs(archive["weights"] - twin.weights).max())
-    with stage.timed("everyone", "trains a classifier on ciphertext bytes, in vain"):
+    with stage.timed("demo", "trains another one on the bytes of the ciphertexts"):
         tests, ciphertext_bytes = _byte_tests(stage, task, np.concatenate([X, X_test]), training, testing)
     evaluation, data, query = (stage.server / name for name in ("evaluation.cl", "data.cl", "query.cl"))
     summary = Summary(

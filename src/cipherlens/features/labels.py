@@ -115,7 +115,7 @@ def _match(source: ImageSource, labels: dict[str, str], file: str) -> list[str]:
 def label_names(labels: Any) -> list[str]:
     """Class names from a sequence or array (n,) of names or whole numbers. Raises InputError for anything else."""
     values = np.asarray(labels)
-    if values.ndim != 1 or values.dtype.kind not in "iubUSO" and not _whole(values):
+    if values.ndim != 1 or (values.dtype.kind not in "iubUSO" and not _whole(values)):
         raise InputError(
             f"Labels are one class name or whole number an image, not an array {values.dtype}{values.shape}."
         )

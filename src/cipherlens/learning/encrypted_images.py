@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipherlens.errors import FormatError, InputError, KeyMismatch
-from cipherlens.learning.task import PublicTask
+from cipherlens.learning.task import PublicTask, read_task, task_header
 from cipherlens.learning.training import Batch
 from cipherlens.scheme.engine import Engine
-from cipherlens.wire.container import Kind, Reader, Writer, header_int, header_str
+from cipherlens.wire.container import Kind, Reader, Writer, header_bool, header_int
 from cipherlens.wire.packed import unpack_ciphertext, unpack_seeded
 
 Packed = NDArray[np.uint8]
@@ -133,22 +133,15 @@ class EncryptedImages:
             FormatError: the file is not what it claims to be.
         """
         reader = Reader.open(Path(path), Kind.IMAGES)
-        header = reader.header
-        task = PublicTask.from_dict(header.get("task"))
-        images = header_int(header, "images", 1, LARGEST_COUNT)
-        key_id = header_str(header, "key_id", 32)
-        seeded, labelled = header.get("seeded"), header.get("labelled")
-        if not isinstance(seeded, bool) or not isinstance(labelled, bool):
-            raise FormatError(f"{path} does not say how its images were encrypted")
+        task, key_id = read_task(reader.header)
+        images = header_int(reader.header, "images", 1, LARGEST_COUNT)
+        seeded, labelled = header_bool(reader.header, "seeded"), header_bool(reader.header, "labelled")
         count = task.circuit.layout.ciphertexts(images)
-        expected = _shapes(task, count, seeded, labelled, None)
-        names = reader.shapes.get("names")
-        if names is None or len(names) != 1:
-            raise FormatError(f"{path} holds no sealed names")
-        expected["names"] = (np.uint8, names)
-        found = {name: tuple(shape) for name, shape in reader.shapes.items()}
-        if found != {name: shape for name, (_, shape) in expected.items()}:
-            raise FormatError(f"{path} holds tensors of other shapes than its {images} images take")
+        expected = _shapes(task, count, seeded, labelled)
+        for name, (dtype, shape) in expected.items():
+            reader.expect(name, dtype, shape)
+        reader.expect("names", np.uint8, (None,))
+        reader.expect_only([*expected, "names"])
         labels = None
         if labelled:
             labels = reader.read("labels").astype(np.int32)
@@ -170,7 +163,7 @@ def row_bytes(task: PublicTask, seeded: bool) -> tuple[int, int]:
 
 
 def _shapes(
-    task: PublicTask, count: int, seeded: bool, labelled: bool, names: int | None
+    task: PublicTask, count: int, seeded: bool, labelled: bool
 ) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
     half, other = row_bytes(task, seeded)
     shapes: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
@@ -179,8 +172,6 @@ def _shapes(
     }
     if labelled:
         shapes["labels"] = (np.int32, (count, task.circuit.layout.images))
-    if names is not None:
-        shapes["names"] = (np.uint8, (names,))
     return shapes
 
 
@@ -196,11 +187,8 @@ def write_images(
 ) -> None:
     """Write a file of kind IMAGES, one ciphertext at a time as `rows` gives them."""
     count = task.circuit.layout.ciphertexts(images)
-    header = {
-        "task": task.to_dict(), "task_id": task.id, "parameters_id": task.parameters.id, "key_id": key_id,
-        "images": images, "seeded": seeded, "labelled": labels is not None,
-    }  # fmt: skip
-    shapes = _shapes(task, count, seeded, labels is not None, len(names))
+    header = {**task_header(task, key_id), "images": images, "seeded": seeded, "labelled": labels is not None}
+    shapes = {**_shapes(task, count, seeded, labels is not None), "names": (np.uint8, (len(names),))}
     with Writer(Path(path), Kind.IMAGES, header, shapes) as writer:
         for message, other in rows:
             writer.write("message", message[None])

@@ -12,30 +12,17 @@ from numpy.typing import NDArray
 
 from cipherlens.errors import FormatError
 from cipherlens.learning.encrypted_images import LARGEST_COUNT
-from cipherlens.learning.task import PublicTask
+from cipherlens.learning.task import PublicTask, read_task, task_header
 from cipherlens.learning.training import EncryptedModel
 from cipherlens.scheme.ciphertext import Ciphertext
 from cipherlens.scheme.engine import Engine
-from cipherlens.wire.container import Kind, Reader, Writer, header_int, header_str
+from cipherlens.wire.container import Kind, Reader, Writer, header_int
 from cipherlens.wire.packed import pack_ciphertext, unpack_ciphertext
 
 Packed = NDArray[np.uint8]
 
 TABLE_LEVEL = 1
 """Tables that are only decrypted keep two primes: enough for their values, and a decryption uses no more."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """From what a result was computed, so that another machine can compute it again.
-
-    Attributes:
-        kind: "train" or "classify".
-        inputs: SHA-256 of the body of every input file, in order.
-    """
-
-    kind: str
-    inputs: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,17 +71,17 @@ class TrainedModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file of kind MODEL."""
-        header = {**_header(self.task, self.key_id), "counts": self.counts.tolist()}
+        header = {**task_header(self.task, self.key_id), "counts": self.counts.tolist()}
         _write(path, Kind.MODEL, header, dict(self.tables))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TrainedModel:
         """Read a file of kind MODEL. Raises FormatError."""
         with Reader.open(Path(path), Kind.MODEL) as reader:
-            task = PublicTask.from_dict(reader.header.get("task"))
+            task, key_id = read_task(reader.header)
             counts = read_counts(reader, task)
             tables = _read_tables(reader, table_levels(task, lowered=False), task)
-            return cls(task, header_str(reader.header, "key_id", 32), counts, tables)
+            return cls(task, key_id, counts, tables)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +114,7 @@ class Reply:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file of kind REPLY."""
-        header = {**_header(self.task, self.key_id), "counts": self.counts.tolist(), "images": self.images}
+        header = {**task_header(self.task, self.key_id), "counts": self.counts.tolist(), "images": self.images}
         tensors = {**self.tables, "scores": self.scores, "names": np.frombuffer(self.names, np.uint8)}
         _write(path, Kind.REPLY, header, tensors)
 
@@ -135,14 +122,12 @@ class Reply:
     def load(cls, path: str | os.PathLike[str]) -> Reply:
         """Read a file of kind REPLY. Raises FormatError."""
         with Reader.open(Path(path), Kind.REPLY) as reader:
-            task = PublicTask.from_dict(reader.header.get("task"))
+            task, key_id = read_task(reader.header)
             images = header_int(reader.header, "images", 1, LARGEST_COUNT)
             counts = read_counts(reader, task)
-            shape = (task.circuit.layout.ciphertexts(images), score_bytes(task))
-            if tuple(reader.shapes.get("scores", ())) != shape or len(reader.shapes.get("names", ())) != 1:
-                raise FormatError(f"{path} does not hold the scores of its {images} images")
+            reader.expect("scores", np.uint8, (task.circuit.layout.ciphertexts(images), score_bytes(task)))
+            reader.expect("names", np.uint8, (None,))
             tables = _read_tables(reader, table_levels(task, lowered=True), task, {"scores", "names"})
-            key_id = header_str(reader.header, "key_id", 32)
             return cls(task, key_id, counts, images, reader.read("scores"), tables, reader.read("names").tobytes())
 
 
@@ -181,10 +166,6 @@ def read_counts(reader: Reader, task: PublicTask) -> NDArray[np.int64]:
     return np.array(counts, np.int64)
 
 
-def _header(task: PublicTask, key_id: str) -> dict[str, object]:
-    return {"task": task.to_dict(), "task_id": task.id, "parameters_id": task.parameters.id, "key_id": key_id}
-
-
 def _write(path: str | os.PathLike[str], kind: Kind, header: dict[str, object], tensors: Mapping[str, Packed]) -> None:
     shapes = {name: (tensor.dtype.type, tensor.shape) for name, tensor in tensors.items()}
     with Writer(Path(path), kind, header, shapes) as writer:
@@ -195,11 +176,7 @@ def _write(path: str | os.PathLike[str], kind: Kind, header: dict[str, object], 
 def _read_tables(
     reader: Reader, levels: Mapping[str, int], task: PublicTask, others: set[str] | None = None
 ) -> dict[str, Packed]:
-    if set(reader.shapes) != set(levels) | (others or set()):
-        raise FormatError("this file does not hold the tables of its learner")
-    tables = {}
     for name, level in levels.items():
-        if tuple(reader.shapes[name]) != (task.parameters.ciphertext_bytes(level, 2),):
-            raise FormatError(f"the table {name!r} in this file is not of the size that its task gives it")
-        tables[name] = reader.read(name)
-    return tables
+        reader.expect(name, np.uint8, (task.parameters.ciphertext_bytes(level, 2),))
+    reader.expect_only(set(levels) | (others or set()))
+    return {name: reader.read(name) for name in levels}

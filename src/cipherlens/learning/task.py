@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
-from cipherlens.errors import FormatError
+from cipherlens.errors import FormatError, PlanError
 from cipherlens.learning.circuit import Circuit
 from cipherlens.learning.learners import LearnerSpec
 from cipherlens.scheme.parameters import Parameters
+from cipherlens.wire.container import Json, header_hex
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class PublicTask:
         """A task from untrusted JSON.
 
         Raises:
-            FormatError: missing or ill-typed fields.
-            PlanError, SecurityError: numbers that do not fit together or the security table.
+            FormatError: missing or ill-typed fields, or numbers that do not fit together.
+            SecurityError: parameters above the security table.
         """
         if not isinstance(values, dict) or set(values) != {"parameters", "learner", "nonce"}:
             raise FormatError("this file does not describe a task; it was not written by Cipherlens")
@@ -58,10 +60,28 @@ class PublicTask:
                 raise FormatError(f"the learner's {name!r} in this file is not of type {kind.__name__}")
         if learner["classes"] > 1 << 15:
             raise FormatError("the task in this file has more classes than any ring has slots")
-        return cls(Parameters.from_dict(values["parameters"]), LearnerSpec(**learner), nonce)
+        try:
+            task = cls(Parameters.from_dict(values["parameters"]), LearnerSpec(**learner), nonce)
+            _ = task.circuit
+        except PlanError as error:
+            raise FormatError(f"the task in this file cannot work: {error}") from None
+        return task
 
     @cached_property
     def id(self) -> str:
         """The first 128 bits of SHA-256 over the canonical JSON description, in hexadecimal."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def task_header(task: PublicTask, key_id: str) -> dict[str, object]:
+    """The header fields that every file of a task begins with."""
+    return {"task": task.to_dict(), "task_id": task.id, "parameters_id": task.parameters.id, "key_id": key_id}
+
+
+def read_task(header: Mapping[str, Json]) -> tuple[PublicTask, str]:
+    """The task and the key id of a file's header. Raises FormatError, or SecurityError, as `PublicTask.from_dict`."""
+    task = PublicTask.from_dict(header.get("task"))
+    if header_hex(header, "task_id") != task.id or header_hex(header, "parameters_id") != task.parameters.id:
+        raise FormatError("the ids in this file's header are not those of its task; it is damaged")
+    return task, header_hex(header, "key_id")

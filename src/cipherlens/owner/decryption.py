@@ -6,7 +6,6 @@ nothing but the number of its images and the training images of each class.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from cipherlens.learning.twin import ClearModel, decide, finish
 from cipherlens.owner.sealed import unseal
 from cipherlens.owner.secret_key import SecretKey
 from cipherlens.planning.task import PrivateNotes
+from cipherlens.wire.fields import LARGEST_JSON_ITEMS, parse_json
 from cipherlens.wire.packed import unpack_ciphertext
 
 Floats = NDArray[np.float64]
@@ -119,13 +119,12 @@ def decrypt_reply(secret: SecretKey, sealing_key: bytes, task: PublicTask, notes
 
 def read_names(text: bytes, images: int) -> tuple[str, ...]:
     """Unsealed names. Raises FormatError unless there is one for each image."""
-    try:
-        names = json.loads(text)
-    except ValueError:
-        names = None
-    if not isinstance(names, list) or len(names) != images or not all(isinstance(n, str) for n in names):
+    # Names may hold commas and brackets: what counts against the limit is any of them.
+    names = parse_json(text, "the sealed names", most=max(LARGEST_JSON_ITEMS, len(text)))
+    found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    if not isinstance(names, list) or len(names) != images or len(found) != images:
         raise FormatError(f"the sealed names are not those of {images} images")
-    return tuple(names)
+    return tuple(found)
 
 
 def open_model(secret: SecretKey, task: PublicTask, notes: PrivateNotes, model: TrainedModel) -> ClearModel:

@@ -120,8 +120,8 @@ class OwnerSecrets:
         with Reader.open(Path(path), Kind.SECRET_KEY) as reader:
             task = PublicTask.from_dict(reader.header.get("task"))
             key_id = header_hex(reader.header, "key_id", 32)
-            if set(reader.shapes) != {"payload"}:
-                raise FormatError(f"{path} holds no secret key")
+            reader.expect("payload", np.uint8, (None,))
+            reader.expect_only(["payload"])
             payload = reader.read("payload").tobytes()
             if header_bool(reader.header, "wrapped"):
                 if passphrase is None:

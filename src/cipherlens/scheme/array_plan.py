@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from cipherlens.errors import InputError, PlanError
 from cipherlens.scheme.array_layout import ArrayLayout, power_of_two, powers_below
-from cipherlens.scheme.comparison import DEFAULT_ERROR, plan_comparison
+from cipherlens.scheme.comparison import DEFAULT_ERROR, plan_comparison, polynomial_noise, rounding_noise
 from cipherlens.scheme.diagonals import DiagonalSteps
 from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, merge_requests, rotation
 from cipherlens.scheme.minimax import CompositeSign
@@ -19,9 +19,9 @@ from cipherlens.scheme.security import LARGEST_MODULUS_BITS, SECURITY_BITS
 Operation = Literal["multiply", "matmul", "sum", "sum_axis_0", "sum_axis_1", "greater"]
 
 RINGS = (1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16)
-MOST_SCALE_BITS, LEAST_SCALE_BITS = 38, 30
-LEAST_COMPARISON_SCALE_BITS = 32
-"""Comparisons magnify the noise of what they compare, so their scales must not be smaller."""
+SCALE_BITS = (38, 37, 36, 35, 34, 33, 32, 31, 30)
+COMPARISON_SCALE_BITS = (38, 37, 36, 35, 34, 33, 32, 39, 40, 41)
+"""Bits of a level in order of preference. Beyond 38, where key switches cost more, only if noise demands it."""
 
 _LARGEST_PRIME_BITS = 49
 _LEAST_HEADROOM_BITS = 8  # of the first prime above the scale: one for the sign, one to notice an overflow, six for values
@@ -46,7 +46,7 @@ class ArrayPlan:
             whole number.
         error: largest error of the 0 or 1 that `greater` gives.
         ring_dimension: N, if it shall not be the smallest possible.
-        scale_bits: bits of a level, if they shall not be the most (38 ... 30) that the smallest ring allows.
+        scale_bits: bits of a level, if they shall not be chosen: 38, or as many below as the smallest ring allows.
 
     Raises:
         InputError: arguments that mean nothing.
@@ -85,8 +85,8 @@ class ArrayPlan:
             raise InputError(f"A depth of {self.depth} levels is negative; give 0 or more.")
         if not (isfinite(self.bound) and 2.0**-20 <= self.bound <= 2.0**40):
             raise InputError(f"The bound must lie between 2^-20 and 2^40, not be {self.bound!r}; rescale the values.")
-        if self.scale_bits is not None and not 26 <= self.scale_bits <= MOST_SCALE_BITS:
-            raise InputError(f"A level has 26 to {MOST_SCALE_BITS} bits, not {self.scale_bits}; leave scale_bits out.")
+        if self.scale_bits is not None and not 26 <= self.scale_bits <= 41:
+            raise InputError(f"A level has 26 to 41 bits, not {self.scale_bits}; leave scale_bits out.")
         if "greater" in self.operations and self.margin is None:
             raise InputError('"greater" needs a margin, relative to the bound; give for instance margin=2**-5.')
         if "matmul" in self.operations:
@@ -114,8 +114,19 @@ class ArrayPlan:
         """The composite that `greater` evaluates for this margin (relative to the bound) or the planned one.
 
         Raises:
-            PlanError: there is no margin, or it takes more than `levels`.
+            PlanError: there is no margin, it takes more than `levels`, or noise at this ring's scale would exceed the
+                planned error.
         """
+        composite = self._composite(margin, levels)
+        if not self._keeps_error(composite, self.parameters):
+            raise PlanError(
+                f"At {self.parameters.scale_bits} bits a level noise would make the error of this comparison "
+                f"{self.comparison_error(composite):.3g}, more than {self.error:.3g}; plan with this margin, or a "
+                "larger margin or error."
+            )
+        return composite
+
+    def _composite(self, margin: float | None = None, levels: int | None = None) -> CompositeSign:
         margin = self.margin if margin is None else margin
         if margin is None:
             raise PlanError(
@@ -124,12 +135,22 @@ class ArrayPlan:
             )
         return plan_comparison(margin * self.bound / self.unit, self.error, levels=levels)
 
+    def comparison_error(self, composite: CompositeSign, parameters: Parameters | None = None) -> float:
+        """Largest error of the 0 or 1 of `greater`, noise included, outside the margin and inside the bound."""
+        p = self.parameters if parameters is None else parameters
+        last = polynomial_noise(p.ring_dimension, p.scales[0], composite.degrees[-1]) / 2
+        return composite.error / 2 + last + self.unit * rounding_noise(p.ring_dimension, p.scales[0])
+
+    def _keeps_error(self, composite: CompositeSign, p: Parameters) -> bool:
+        between = max((polynomial_noise(p.ring_dimension, p.scales[0], d) for d in composite.degrees[:-1]), default=0.0)
+        return between <= composite.noise and self.comparison_error(composite, p) <= self.error
+
     # ---- levels -----------------------------------------------------------------------------------------------
 
     def cost(self, operation: Operation) -> int:
         """Levels that one operation takes."""
         if operation == "greater":
-            return self.comparison().depth
+            return self._composite().depth
         return 0 if operation in ("sum", "sum_axis_0") else 1
 
     @cached_property
@@ -154,20 +175,20 @@ class ArrayPlan:
         """The smallest ring of the security table that holds a row and has the levels; in it, the largest scale."""
         rings = RINGS if self.ring_dimension is None else (self.ring_dimension,)
         splits = len(self.shape) == 1 and self.matmul is None
-        least = LEAST_COMPARISON_SCALE_BITS if "greater" in self.operations else LEAST_SCALE_BITS
-        scales = range(MOST_SCALE_BITS, least - 1, -1) if self.scale_bits is None else (self.scale_bits,)
+        scales = COMPARISON_SCALE_BITS if "greater" in self.operations else SCALE_BITS
         for ring in rings:
             if ring not in LARGEST_MODULUS_BITS or (self._row > ring // 2 and not splits):
                 continue
-            for scale_bits in scales:
+            for scale_bits in scales if self.scale_bits is None else (self.scale_bits,):
                 found = _fit(ring, self.levels, scale_bits)
-                if found is not None:
+                if found is not None and ("greater" not in self.operations or self._keeps_error(self._composite(), found)):
                     return found
+        noise = " with noise below the error of the comparison" if "greater" in self.operations else ""
         raise PlanError(
             f"{self.levels} levels and rows of {self._row} slots fit no ring of dimension "
-            f"{' or '.join(map(str, rings))} at {SECURITY_BITS}-bit security (the largest allows "
+            f"{' or '.join(map(str, rings))} at {SECURITY_BITS}-bit security{noise} (the largest allows "
             f"{LARGEST_MODULUS_BITS.get(rings[-1], 0)} bits and {rings[-1] // 2} slots); use fewer levels, a larger "
-            "margin, shorter rows or a larger ring."
+            "margin or error, shorter rows or a larger ring."
         )
 
     @property
@@ -229,7 +250,7 @@ class ArrayPlan:
         if self.margin is not None:
             c = self.comparison()
             lines.append(
-                f"greater: right within {min(c.error / 2, self.error):.3g} where {self.margin * self.bound:.4g} <= |a - b| "
+                f"greater: right within {self.comparison_error(c):.3g} where {self.margin * self.bound:.4g} <= |a - b| "
                 f"<= {self.bound:.4g}; degrees {' after '.join(map(str, reversed(c.degrees)))}, "
                 f"{c.multiplications} multiplications"
             )
