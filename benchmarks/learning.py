@@ -123,7 +123,14 @@ def measure_split(name: str, split: int, folder: Path, setting: Setting) -> dict
     server.mkdir()
 
     def serve(arguments: Sequence[str]) -> tuple[float, float]:
-        command = [*setting.command, *arguments, "--evaluation-keys", "evaluation.cl", "--threads", str(setting.threads)]
+        command = [
+            *setting.command,
+            *arguments,
+            "--evaluation-keys",
+            "evaluation.cl",
+            "--threads",
+            str(setting.threads),
+        ]
         runs = [run(command, server)]
         while TASKS[name].splits == 1 and len(runs) < RUNS and runs[0].seconds < LONG_SECONDS:
             runs.append(run(command, server))

@@ -25,8 +25,30 @@ CLASSIFY: Final = "#f0803c"
 CLEAR: Final = "#2a5caa"
 INK: Final = "#333333"
 
-ACCURACY_COLUMNS: Final = ("task", "learner", "images (clear)", "features", "encrypted", "twin", "exact", "agreement", "max |ΔW|")
-TIME_COLUMNS: Final = ("task", "ring", "train", "forecast", "classify", "forecast", "features", "keys", "encrypt", "exact", "slowdown")
+ACCURACY_COLUMNS: Final = (
+    "task",
+    "learner",
+    "images (clear)",
+    "features",
+    "encrypted",
+    "twin",
+    "exact",
+    "agreement",
+    "max |ΔW|",
+)
+TIME_COLUMNS: Final = (
+    "task",
+    "ring",
+    "train",
+    "forecast",
+    "classify",
+    "forecast",
+    "features",
+    "keys",
+    "encrypt",
+    "exact",
+    "slowdown",
+)
 SIZE_COLUMNS: Final = ("task", "levels", "key switches", "memory", "upload", "evaluation keys")
 
 

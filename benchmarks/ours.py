@@ -1,6 +1,6 @@
 """This engine's records for benchmarks/engine.py: the same rings and operations as the peers'.
 
-    python benchmarks/ours.py --threads 1 [--kernel avx2] [--ring 15]
+python benchmarks/ours.py --threads 1 [--kernel avx2] [--ring 15]
 """
 
 from __future__ import annotations

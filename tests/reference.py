@@ -255,9 +255,34 @@ class ReferenceRing:
         return self._lower_parts(out, len(rest))
 
     def mod_down(self, extended: Array, add0: Array | None, add1: Array | None, galois: int) -> Array:
+        """One or two extended polynomials."""
         limbs = extended.shape[1] - len(self.special)
         sums = [lift(part, self.extended(limbs)) for part in extended]
-        return self._divide_extended(sums, limbs, (add0, add1), galois, rescale=False)
+        return self._divide_extended(sums, limbs, (add0, add1)[: len(sums)], galois, rescale=False)
+
+    def hoisted_transform(
+        self,
+        ciphertext: Array,
+        keys: Sequence[Array | None],
+        galois: Sequence[int],
+        plain: Sequence[Sequence[Array | None]],
+    ) -> Array:
+        """For each row r: sum_k plain[k][r] * automorphism_k(<digits, keys[k]> + P (c_0, 0)), extended, undivided; the
+        identity, which has no key, stands for P (c_0, c_1)."""
+        limbs = ciphertext.shape[1]
+        primes, special = self.extended(limbs), prod(self.special)
+        modulus = prod(primes)
+        c0, c1 = ([special * x for x in part] for part in self._lift_parts(ciphertext))
+        zero = [0] * self.n
+        rows = [[zero, zero] for _ in plain[0]]
+        for key, element, terms in zip(keys, galois, plain, strict=True):
+            switched = (zero, c1) if key is None else self._switched(ciphertext[1], key)
+            parts = [automorphism(part, element, modulus) for part in (_sum(switched[0], c0), switched[1])]
+            for row, term in zip(rows, terms, strict=True):
+                if term is not None:
+                    factor = lift(term, primes)
+                    row[:] = [_sum(x, negacyclic(y, factor, modulus)) for x, y in zip(row, parts, strict=True)]
+        return np.array([[lower(part, primes) for part in row] for row in rows])
 
     def key_switch(
         self, c: Array, key: Array, add0: Array | None, add1: Array | None, galois: int, rescale: bool

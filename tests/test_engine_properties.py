@@ -110,6 +110,16 @@ def test_values_that_cannot_be_encoded_are_refused(world: World, bad: float) -> 
         world.evaluator.encode(np.full(world.parameters.slots, bad + 0j), 0)
 
 
+def test_values_beyond_the_modulus_of_their_level_are_refused(world: World) -> None:
+    evaluator, p = world.evaluator, world.parameters
+    largest = p.primes[0] / 2 / evaluator.scale(0)
+    for sign in (1, -1):
+        evaluator.encode(np.full(p.slots, sign * 0.99 * largest + 0j), 0)
+        with pytest.raises(RangeError, match="at level 0"):
+            evaluator.encode(np.full(p.slots, sign * 1.01 * largest + 0j), 0)
+    evaluator.encode(np.full(p.slots, 1.01 * largest + 0j), 1)
+
+
 # ---- homomorphic laws -----------------------------------------------------------------------------------------------
 
 

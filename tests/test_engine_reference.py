@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import reference
 import reference_embedding
-from cipherlens._evaluator import Ring
-from cipherlens._secret import SecretRing, sample_error, sample_ternary
 from reference import ReferenceRing
 from toy import KERNELS, ToyParameters, extreme_limbs_of, integers, limbs_of, reference_ring, toy_parameters
 
+from cipherlens._evaluator import Ring
+from cipherlens._secret import SecretRing, sample_error, sample_ternary
 from cipherlens.owner.secret_key import SecretKey, secret_ring
 from cipherlens.scheme.ciphertext import Plaintext
 from cipherlens.scheme.engine import Engine
@@ -115,8 +115,13 @@ def test_residues_of_integer_coefficients(case: Case) -> None:
     for bound in (2.0**20, 2.0**52 - 1, 2.0**61):
         coefficients = np.trunc(rng.uniform(-bound, bound, case.n))
         coefficients[:4] = bound, -bound, 0, -1
+        for i, p in enumerate(case.parameters.primes[:limbs]):  # half-way between multiples of p, as far out as they go
+            multiple = int(bound / p - 1) * p
+            coefficients[4 + 4 * i : 8 + 4 * i] = [s * (multiple + (p + d) // 2) for s in (1, -1) for d in (1, -1)]
         expected = reference.lower([int(c) for c in coefficients], case.parameters.primes[:limbs])
         check(case, expected, lambda ring, c=coefficients: ring.residues(c, limbs))  # type: ignore[misc]
+        expected = reference.lower([int(c) for c in coefficients], case.oracle.extended(limbs))
+        check(case, expected, lambda ring, c=coefficients: ring.residues(c, limbs, 1, True))  # type: ignore[misc]
 
 
 def test_sums_and_differences(case: Case) -> None:
@@ -219,21 +224,56 @@ def test_key_switching(case: Case, addends: int) -> None:
     galois = (1, rotation(case.parameters, 3), conjugation(case.parameters, 1))[addends]
     for limbs in case.limbs:
         c = case.polynomials(240, limbs)
-        add = [case.polynomials(241 + i, limbs) if i < addends else None for i in range(2)]
+        add0, add1 = (case.polynomials(241 + i, limbs) if i < addends else None for i in range(2))
         inner = case.oracle.inner_product(c, key)
-        expected = case.oracle.mod_down(inner, add[0], add[1], galois)
-        rescaled = case.oracle.key_switch(c, key, add[0], add[1], galois, True) if limbs > 1 else None
+        expected = case.oracle.mod_down(inner, add0, add1, galois)
+        rescaled = case.oracle.key_switch(c, key, add0, add1, galois, True) if limbs > 1 else None
         for kernel in KERNELS:
             ring = case.ring(kernel)
             sums = ring.inner_product(ring.decompose(c), key)
             np.testing.assert_array_equal(sums, inner, err_msg=kernel)
-            np.testing.assert_array_equal(ring.mod_down(sums, *add, galois), expected, err_msg=kernel)
+            np.testing.assert_array_equal(ring.mod_down(sums, add0, add1, galois), expected, err_msg=kernel)
             for threads in (1, 2):
-                got = ring.key_switch(c, key, *add, galois, False, threads)
+                got = ring.key_switch(c, key, add0, add1, galois, False, threads)
                 np.testing.assert_array_equal(got, expected, err_msg=kernel)
                 if rescaled is not None:
-                    got = ring.key_switch(c, key, *add, galois, True, threads)
+                    got = ring.key_switch(c, key, add0, add1, galois, True, threads)
                     np.testing.assert_array_equal(got, rescaled, err_msg=kernel)
+
+
+def test_division_of_one_extended_polynomial(case: Case) -> None:
+    for limbs in case.limbs:
+        x, add = case.extended(250, limbs, 1), case.polynomials(251, limbs)
+        for addend in (None, add):
+            expected = case.oracle.mod_down(x, addend, None, 5)
+            check(case, expected, lambda ring, x=x, a=addend: ring.mod_down(x, a, None, 5))  # type: ignore[misc]
+
+
+def test_sums_of_extended_polynomials(case: Case) -> None:
+    for limbs in case.limbs:
+        a, b = case.extended(260, limbs, 2), case.extended(261, limbs, 2)
+        primes = case.oracle.extended(limbs)
+        lifted = [[reference.lift(part, primes) for part in x] for x in (a, b)]
+        sums = [[x + y for x, y in zip(p, q, strict=True)] for p, q in zip(*lifted, strict=True)]
+        expected = np.stack([reference.lower(part, primes) for part in sums])
+        check(case, expected, lambda ring, a=a, b=b: ring.add_extended(a, b))  # type: ignore[misc]
+
+
+def test_hoisted_transforms(case: Case) -> None:
+    """Three terms, the identity among them, and two rows that share them in part."""
+    limbs = case.limbs[-1]
+    c = case.polynomials(270, limbs, 2)
+    keys = [None, key_of(case, 271), key_of(case, 272)]
+    galois = [1, 5, conjugation(case.parameters, 2)]
+    plain = [
+        [case.extended(280 + 2 * k + row, limbs) if k != 1 or row == 0 else None for row in (0, 1)] for k in range(3)
+    ]
+    expected = case.oracle.hoisted_transform(c, keys, galois, plain)
+    for kernel in KERNELS:
+        ring = case.ring(kernel)
+        for threads in (1, 2):
+            got = ring.hoisted_transform(ring.decompose(c[1]), c, keys, galois, plain, threads)
+            np.testing.assert_array_equal(got, expected, err_msg=kernel)
 
 
 # ---- the owner's half -----------------------------------------------------------------------------------------------
@@ -296,11 +336,11 @@ def test_keys_of_the_owner(case: Case) -> None:
         for kernel in KERNELS:
             ring = case.secret_ring(kernel)
             key = ring.secret(s)
-            got = [
+            keys = [
                 ring.switching_key(a, errors, ring.square(key), key),
                 ring.switching_key(a, errors, key, ring.automorphism(key, 5)),
             ]
-            np.testing.assert_array_equal(got, expected, err_msg=kernel)
+            np.testing.assert_array_equal(keys, expected, err_msg=kernel)
 
     a = case.extended(340, top)
     public = oracle.public_key(a, integers(small(case, 341, 21)), secret)
@@ -376,6 +416,11 @@ def test_sampling_from_bytes(case: Case) -> None:
         limit = (1 << 64) // p * p
         refused = b"".join(w.to_bytes(8, "little") for w in (limit, limit + 1, (1 << 64) - 1))
         accepted = b"".join(w.to_bytes(8, "little") for w in (limit - 1, 0, p - 1, p, (p + 1) // 2))
+        # Around multiples of p, where a quotient taken in floating point is off by one.
+        multiples = [
+            int(k) * p + offset for k in rng.integers(1, (1 << 64) // p, 64, np.uint64) for offset in (-1, 0, 1)
+        ]
+        accepted += b"".join(w.to_bytes(8, "little") for w in multiples if w < limit)
         for data in (stream, refused + accepted + stream, stream[: 8 * case.n - 8], stream[: 8 * case.n - 8] + refused):
             expected = reference.uniform(data, case.n, p)
             got = ring.uniform(np.frombuffer(data, np.uint8), index)

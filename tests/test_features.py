@@ -294,7 +294,7 @@ def test_names_and_default_sizes() -> None:
         with pytest.raises(InputError, match=f"no features '{name}'"):
             choose(name, grey)
     for name in ("pixels:0x4", "hog:4x8", "hog:10x8", "pixels:2000x4"):
-        with pytest.raises(InputError, match="image size|at least 8x8"):
+        with pytest.raises(InputError, match=r"image size|at least 8x8"):
             choose(name, grey)
 
 

@@ -5,9 +5,9 @@ from functools import cache
 import numpy as np
 import pytest
 import reference
-from cipherlens._evaluator import Ring, available_kernels, check_kernels
 from toy import KERNELS, extreme_limbs_of, limbs_of
 
+from cipherlens._evaluator import Ring, available_kernels, check_kernels
 from cipherlens.errors import PlanError
 from cipherlens.owner.secret_key import secret_ring
 from cipherlens.scheme.engine import KERNEL_VARIABLE, Engine, choose_kernel, usable_cores
@@ -60,6 +60,12 @@ def transcript(n: int, kernel: str, threads: int) -> dict[str, bytes]:
         "automorphism": ring.automorphism(a, galois),
         "decompose": digits,
         "inner_product": inner,
+        "hoisted_transform": ring.hoisted_transform(
+            ring.decompose(a[1]), a, [None, key], [1, galois], [[whole, whole], [None, whole]], threads
+        ),
+        "add_extended": ring.add_extended(inner, inner, threads),
+        "extended residues": ring.residues(np.rint(rng.normal(size=n) * 2.0**40), limbs, threads, True),
+        "mod_down of one part": ring.mod_down(inner[:1], None, None, 1, threads),
         "mod_down": ring.mod_down(inner, a[0], None, galois, threads),
         "key_switch": ring.key_switch(b[1], key, b[0], None, galois, False, threads),
         "relinearise and rescale": ring.key_switch(b[1], key, a[0], a[1], 1, True, threads),
@@ -136,6 +142,41 @@ def test_the_transform_at_every_dimension(log_n: int) -> None:
             for c in reversed(coefficients):
                 value = (value * point + c) % p
             assert int(results["portable"][0, i]) == reference.centred(value, p)
+
+
+def worst_factor(a: int, unit: int, half: int) -> int:
+    """The b nearest to half, |b| <= half, with a b = unit / 2 - 1 modulo the unit: the largest remainder. a is odd."""
+    b = (unit // 2 - 1) * pow(a, -1, unit) % unit
+    return b + (half - b) // unit * unit
+
+
+@pytest.mark.parametrize("terms", [1, 2, 3, 4, 7, 8, 9, 16, 17])
+def test_sums_whose_remainders_are_all_as_large_as_they_can_be(terms: int) -> None:
+    """The accumulator keeps sum ab as a multiple of 2^(47 + log2 of its run) and a sum of remainders. Here every
+    remainder is one short of half that unit, all of one sign, on top of products near (p / 2)^2."""
+    n = 64
+    p = nearest_prime(2.0**50 * (1 - 2.0**-12), n, set())
+    ring_primes = [p, nearest_prime(2.0**40, n, set())]
+    half = (p - 1) // 2
+    run = min(8, 1 << (terms - 1).bit_length())
+    for doubling in (1, 2):  # a tensor product's middle part takes runs of half the length
+        unit = 1 << (46 + min(8, run * doubling).bit_length())
+        rng = np.random.default_rng(terms)
+        a = half - 2 * rng.integers(0, 1 << 30, (terms, n)) - (1 - half % 2)
+        b = np.empty((terms, n), object)
+        for at in np.ndindex(terms, n):
+            b[at] = worst_factor(int(a[at]), unit, half)
+        left = [np.stack([row, row]).reshape(2, 1, n).astype(np.float64) for row in a]
+        right = [np.stack([row, row]).reshape(2, 1, n).astype(np.float64) for row in b]
+        exact = (a.astype(object) * b).sum(axis=0)
+        single = np.array([reference.centred(v, p) for v in exact], np.float64)
+        double = np.array([reference.centred(2 * v, p) for v in exact], np.float64)
+        for kernel in KERNELS:
+            ring = Ring(n, ring_primes, 1, 1, kernel)
+            got = ring.multiply_plain(left, [x[0] for x in right])
+            np.testing.assert_array_equal(got, np.stack([single, single])[:, None], err_msg=kernel)
+            tensor = ring.tensor(left, right)
+            np.testing.assert_array_equal(tensor, np.stack([single, double, single])[:, None], err_msg=kernel)
 
 
 # ---- the choice of kernels ------------------------------------------------------------------------------------------

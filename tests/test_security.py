@@ -11,14 +11,14 @@ from dataclasses import replace
 from hashlib import sha256
 from math import comb, prod, sqrt
 
-import cipherlens._evaluator as evaluator_module
 import numpy as np
 import pytest
 import reference
-from cipherlens._secret import sample_error, sample_ternary
 from numpy.typing import NDArray
 from toy import KERNELS, integers, reference_ring, toy_parameters
 
+import cipherlens._evaluator as evaluator_module
+from cipherlens._secret import sample_error, sample_ternary
 from cipherlens.errors import FormatError, KeyMismatch, PlanError, SecurityError
 from cipherlens.owner.randomness import fresh_error, fresh_seed, fresh_ternary
 from cipherlens.owner.secret_key import SecretKey, SeededCiphertext
@@ -97,9 +97,21 @@ def test_toy_rings_are_refused_by_name() -> None:
     require_secure(small_parameters())
 
 
+@pytest.mark.parametrize("n", TABLE)
+def test_primes_next_to_both_limits_are_found(n: int) -> None:
+    taken: set[int] = set()
+    for _ in range(4):
+        taken.add(nearest_prime(2.0**50, n, taken))
+    assert all(1 << 50 > p > 0.99 * (1 << 50) for p in taken)
+    assert 1 << 25 < nearest_prime(2.0**25, n, set()) < 1 << 28
+
+
 def test_primes_run_out_with_an_error() -> None:
+    """Between 2^25 and 2^50 there are few primes that are 1 modulo a large power of two."""
+    n, taken = 1 << 45, set[int]()
     with pytest.raises(PlanError, match="no unused prime"):
-        nearest_prime(2.0**26, 1 << 17, set(range((1 << 18) + 1, 1 << 27, 1 << 18)))
+        while True:
+            taken.add(nearest_prime(2.0**49, n, taken))
 
 
 # ---- distributions --------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 //
 // A residue is a double that holds an integer. Canonical means centred: |x| <= (p - 1) / 2, which is unique
 // because p is odd. Every kernel takes and returns canonical residues unless its comment says otherwise.
-// All kernels work on one limb of n coefficients, n a multiple of 8.
+// All kernels work on n coefficients of one limb, n a multiple of 32; transforms on n >= 64.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,8 @@
 // Modular arithmetic without vectors or fused operations, on 64- and 128-bit integers.
 //
 // Included inside the namespace of the portable kernels. Lazy values may differ from those of the FMA kernels;
-// canonical results cannot.
+// canonical results cannot. A quotient is rounded twice here, so a product of |a| <= A p and |b| <= p/2 is at most
+// (1/2 + 3A/16) p: forward transforms stay below 2.4 p instead of 2.13, inverse ones below p, every quotient at 2^51.
 
 struct V {
     double v;

@@ -3,9 +3,9 @@
 // Every kernel is compared with 128-bit integers, sums and transforms of the largest residues among them; a small ring
 // encrypts, multiplies, rotates and decrypts. The last line is a digest of everything computed: it must be the same on
 // every instruction set.
-#include <cmath>
+#include <algorithm>
+#include <complex>
 #include <cstdio>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -68,7 +68,9 @@ Limb residues(std::size_t n, const Modulus& m, Fill fill, Words& words) {
     for (double& value : x) {
         const std::uint64_t word = words.next();
         switch (fill) {
-            case Fill::random: value = centred(static_cast<std::int64_t>(word % static_cast<std::uint64_t>(m.value)), m.value); break;
+            case Fill::random:
+                value = centred(static_cast<std::int64_t>(word % static_cast<std::uint64_t>(m.value)), m.value);
+                break;
             case Fill::largest: value = static_cast<double>(half); break;
             case Fill::signs: value = static_cast<double>(word & 1 ? half : -half); break;
         }
@@ -84,7 +86,7 @@ std::vector<const double*> pointers(const std::vector<Limb>& list) {
 
 bool equal(const Limb& found, const Limb& expected) { return found == expected; }
 
-// ---- element by element and sums of products ----------------------------------------------------------------------
+// ---- element by element and sums of products -----------------------------------------------------------------------
 
 void test_elementwise(const Kernels& k, const Modulus& m, Fill fill, Digest& digest) {
     const std::size_t n = 64;
@@ -94,7 +96,8 @@ void test_elementwise(const Kernels& k, const Modulus& m, Fill fill, Digest& dig
     const auto check = [&](const char* name, const Limb& out, auto exact) {
         Limb expected(n);
         for (std::size_t i = 0; i < n; ++i)
-            expected[i] = canonical(exact(static_cast<Wide>(a[i]), static_cast<Wide>(b[i]), static_cast<Wide>(d[i])), m);
+            expected[i] =
+                canonical(exact(static_cast<Wide>(a[i]), static_cast<Wide>(b[i]), static_cast<Wide>(d[i])), m);
         expect(equal(out, expected), std::string(k.name) + " " + name + ", p = " + std::to_string(m.value));
         digest.add(out);
     };
@@ -110,6 +113,9 @@ void test_elementwise(const Kernels& k, const Modulus& m, Fill fill, Digest& dig
     check("multiply_scalar", out, [&](Wide x, Wide, Wide) { return x * cw; });
     k.multiply_scalar(out.data(), a.data(), c, b.data(), n, m);
     check("multiply_scalar with an addend", out, [&](Wide x, Wide y, Wide) { return x * cw + y; });
+    out = d;
+    k.multiply_add(out.data(), a.data(), b.data(), n, m);
+    check("multiply_add", out, [](Wide x, Wide y, Wide z) { return x * y + z; });
     k.subtract_multiply(out.data(), a.data(), b.data(), c, nullptr, n, m);
     check("subtract_multiply", out, [&](Wide x, Wide y, Wide) { return (x - y) * cw; });
     k.subtract_multiply(out.data(), a.data(), b.data(), c, d.data(), n, m);
@@ -118,7 +124,14 @@ void test_elementwise(const Kernels& k, const Modulus& m, Fill fill, Digest& dig
     Limb wide(n), expected(n);
     for (std::size_t i = 0; i < n; ++i) {
         const double size = static_cast<double>(words.next() >> 12);
-        wide[i] = i % 4 == 0 ? 4503599627370495.0 : i % 4 == 1 ? -4503599627370495.0 : i % 2 ? size : -size;
+        // The ends of the range, points half-way between multiples of p, and anything.
+        const std::int64_t multiple = std::max<std::int64_t>(static_cast<std::int64_t>(size / m.p) - 1, 0) * m.value;
+        switch (i % 4) {
+            case 0: wide[i] = i % 8 ? 4503599627370495.0 : -4503599627370495.0; break;
+            case 1: wide[i] = static_cast<double>(multiple + (m.value + 1) / 2); break;
+            case 2: wide[i] = -static_cast<double>(multiple + (m.value - 1) / 2); break;
+            default: wide[i] = size;
+        }
         expected[i] = canonical(static_cast<Wide>(wide[i]), m);
     }
     k.reduce(out.data(), wide.data(), n, m);
@@ -126,7 +139,8 @@ void test_elementwise(const Kernels& k, const Modulus& m, Fill fill, Digest& dig
     digest.add(out);
 }
 
-void test_sums(const Kernels& k, const Modulus& m, const Modulus& source, Fill fill, std::size_t terms, Digest& digest) {
+void test_sums(const Kernels& k, const Modulus& m, const Modulus& source, Fill fill, std::size_t terms,
+               Digest& digest) {
     const std::size_t n = 32;
     Words words{terms};
     std::vector<Limb> a[4], y;
@@ -140,7 +154,8 @@ void test_sums(const Kernels& k, const Modulus& m, const Modulus& source, Fill f
     };
     const auto value = [&](std::size_t list, std::size_t t, std::size_t i) { return static_cast<Wide>(a[list][t][i]); };
     const auto label = [&](const char* name) {
-        return std::string(k.name) + " " + name + " of " + std::to_string(terms) + " terms, p = " + std::to_string(m.value);
+        return std::string(k.name) + " " + name + " of " + std::to_string(terms) +
+               " terms, p = " + std::to_string(m.value);
     };
     Limb out(n), out1(n), out2(n), want(n), want1(n), want2(n);
     const auto p0 = pointers(a[0]), p1 = pointers(a[1]), p2 = pointers(a[2]), p3 = pointers(a[3]);
@@ -171,19 +186,57 @@ void test_sums(const Kernels& k, const Modulus& m, const Modulus& source, Fill f
 
     const Limb c = residues(terms, m, fill, words);
     for (std::size_t i = 0; i < n; ++i)
-        want[i] = exact(i, [&](std::size_t t, std::size_t j) { return static_cast<Wide>(y[t][j]) * static_cast<Wide>(c[t]); });
+        want[i] = exact(
+            i, [&](std::size_t t, std::size_t j) { return static_cast<Wide>(y[t][j]) * static_cast<Wide>(c[t]); });
     const auto sources = pointers(y);
     k.dot_scalar(out.data(), sources.data(), c.data(), terms, n, m);
     expect(equal(out, want), label("dot_scalar") + " from " + std::to_string(source.value));
     digest.add(out);
 }
 
-// ---- transform --------------------------------------------------------------------------------------------------------
+// Sums whose every remainder (what a product loses when it joins the accumulator) is one short of half a unit, with
+// the largest factors that allow it: the longest that a run may be. Sources are below 2^49 for any target.
+void test_remainders(const Kernels& k, const Modulus& m, std::size_t terms, Digest& digest) {
+    const std::size_t n = 32;
+    Words words{terms + 1000};
+    int log = 0;
+    while (log < 3 && (std::size_t{1} << log) < terms) ++log;
+    const std::int64_t unit = std::int64_t{1} << (m.bits - 3 + log), limit = (std::int64_t{1} << 49) - 1;
+    std::vector<Limb> y(terms, Limb(n));
+    Limb c(terms), out(n), expected(n);
+    for (std::size_t t = 0; t < terms; ++t) {
+        const std::int64_t factor = ((m.value - 1) / 2 - static_cast<std::int64_t>(words.next() % 1024)) | 1;
+        c[t] = static_cast<double>(factor > (m.value - 1) / 2 ? factor - 2 : factor);
+        // The inverse of an odd number modulo a power of two, by Newton's iteration.
+        std::uint64_t inverse = 1;
+        for (int i = 0; i < 6; ++i) inverse *= 2 - static_cast<std::uint64_t>(c[t]) * inverse;
+        for (double& value : y[t]) {
+            const std::uint64_t residue =
+                (static_cast<std::uint64_t>(unit) / 2 - 1) * inverse & static_cast<std::uint64_t>(unit - 1);
+            std::int64_t at = static_cast<std::int64_t>(residue);
+            if (at > limit) at -= unit;
+            else at += (limit - at) / unit * unit;
+            value = static_cast<double>(at);
+        }
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+        Wide total = 0;
+        for (std::size_t t = 0; t < terms; ++t) total += static_cast<Wide>(y[t][i]) * static_cast<Wide>(c[t]);
+        expected[i] = canonical(total, m);
+    }
+    const auto sources = pointers(y);
+    k.dot_scalar(out.data(), sources.data(), c.data(), terms, n, m);
+    expect(equal(out, expected), std::string(k.name) + " largest remainders of " + std::to_string(terms) + " terms");
+    digest.add(out);
+}
+
+// ---- transform -----------------------------------------------------------------------------------------------------
 
 void test_transform(const Kernels& k, const Modulus& m, std::size_t n, Fill fill, Digest& digest) {
     Words words{n};
     const Limb x = residues(n, m, fill, words), roots = root_table(m, n);
-    const std::string label = std::string(k.name) + " transform of " + std::to_string(n) + ", p = " + std::to_string(m.value);
+    const std::string label =
+        std::string(k.name) + " transform of " + std::to_string(n) + ", p = " + std::to_string(m.value);
     Limb y = x;
     k.ntt(y.data(), roots.data(), n, m);
     const std::int64_t psi = primitive_root(m.value, n);
@@ -204,7 +257,7 @@ void test_transform(const Kernels& k, const Modulus& m, std::size_t n, Fill fill
     expect(equal(y, x), label + ", inverse first");
 }
 
-// ---- bytes ------------------------------------------------------------------------------------------------------------
+// ---- bytes ---------------------------------------------------------------------------------------------------------
 
 void test_bytes(const Modulus& m, Digest& digest) {
     const std::size_t n = 64;
@@ -228,10 +281,20 @@ void test_bytes(const Modulus& m, Digest& digest) {
     }
     digest.add(ternary.data(), n), digest.add(error.data(), n);
     expect(sample_uniform(back.data(), n, stream.data(), n, m) >= n - 1, "uniform residues");
+    // Around multiples of p, where a quotient taken in floating point is off by one.
+    std::vector<std::uint8_t> near(8 * n);
+    std::vector<double> expected;
+    for (std::size_t i = 0; i < n; ++i) {
+        const auto p = static_cast<std::uint64_t>(m.value);
+        const std::uint64_t word = words.next() % (~std::uint64_t{0} / p) * p + (i % 2 == 0 ? 0 : p - 1);
+        for (std::size_t b = 0; b < 8; ++b) near[8 * i + b] = static_cast<std::uint8_t>(word >> (8 * b));
+        expected.push_back(i % 2 == 0 ? 0 : -1);
+    }
+    expect(sample_uniform(back.data(), n, near.data(), n, m) == n && equal(back, expected), "multiples of the prime");
     expect(sample_uniform(back.data(), n, stream.data(), n / 2, m) <= n / 2, "a stream that is too short");
 }
 
-// ---- a small ring from end to end ---------------------------------------------------------------------------------
+// ---- a small ring from end to end ----------------------------------------------------------------------------------
 
 Limb uniform(const Ring& ring, const std::vector<std::size_t>& indices, Words& words) {
     Limb all;
@@ -270,7 +333,8 @@ void test_ring(const std::string& kernel, int threads, Digest& digest) {
     Limb secret(top * n), square(top * n), rotated(top * n);
     small_to_ntt(ring, secret.data(), small(n, words, true).data(), all, threads);
     for (std::size_t i = 0; i < top; ++i)
-        ring.kernels().multiply(square.data() + i * n, secret.data() + i * n, secret.data() + i * n, n, ring.modulus(i));
+        ring.kernels().multiply(square.data() + i * n, secret.data() + i * n, secret.data() + i * n, n,
+                                ring.modulus(i));
     std::uint64_t inverse = 1;  // of 5 modulo 2n
     while (inverse * 5 % (2 * n) != 1) inverse += 2;
     secret_automorphism(ring, rotated.data(), secret.data(), inverse);
@@ -319,8 +383,10 @@ void test_ring(const std::string& kernel, int threads, Digest& digest) {
     expect(error(c, limbs, scale, [&](std::size_t j) { return z[j]; }) < 0x1p-18, kernel + " encryption");
 
     Limb turned(2 * limbs * n), product(3 * limbs * n), lower(2 * (limbs - 1) * n);
-    ring.key_switch(turned.data(), c.data() + limbs * n, limbs, rotation.data(), limbs, c.data(), nullptr, 5, false, threads);
-    expect(error(turned, limbs, scale, [&](std::size_t j) { return z[(j + 1) % (n / 2)]; }) < 0x1p-14, kernel + " rotation");
+    ring.key_switch(turned.data(), c.data() + limbs * n, limbs, rotation.data(), limbs, c.data(), nullptr, 5, false,
+                    threads);
+    expect(error(turned, limbs, scale, [&](std::size_t j) { return z[(j + 1) % (n / 2)]; }) < 0x1p-14,
+           kernel + " rotation");
 
     sum_tensor_products(ring, product.data(), {c.data()}, {c.data()}, limbs, threads);
     ring.key_switch(lower.data(), product.data() + 2 * limbs * n, limbs, relinearisation.data(), limbs, product.data(),
@@ -348,6 +414,7 @@ int main() {
                 }
                 for (std::size_t n : {64, 128, 256}) test_transform(k, m, n, fill, found);
             }
+            for (std::size_t terms : {1, 2, 4, 7, 8, 9, 16, 24}) test_remainders(k, m, terms, found);
             test_bytes(m, found);
         }
         // A 50-bit prime that is 1 modulo 2^16: long transforms, of even and of odd logarithm, take other paths.

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import csv
 import datetime
-import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,39 +18,39 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
 
 from cipherlens.data import DemoImages, demo_cats
-from cipherlens.errors import CipherlensError, InputError
+from cipherlens.errors import CipherlensError
 from cipherlens.features.images import ImageSource
 from cipherlens.learning.encrypted_images import EncryptedImages
 from cipherlens.learning.reference import reference_accuracy
 from cipherlens.learning.task import PublicTask
 from cipherlens.learning.twin import fit_clear
 from cipherlens.owner.keys import OwnerSecrets
+from cipherlens.owner.secret_key import SecretKey
 from cipherlens.planning.cost import Cost
 from cipherlens.planning.task import Task
 from cipherlens.report import page, terminal
-from cipherlens.report.illustration import ByteTest, byte_test, flip_bit, sample_ciphertexts
-from cipherlens.report.processes import Run, Watch, must_run, run, within
+from cipherlens.report.illustration import ByteTest, byte_test, flip_bit, sample_ciphertexts, time_encryption
+from cipherlens.report.processes import Run, run
 from cipherlens.report.results import (
     Answered,
     Demonstration,
-    Party,
+    Holding,
     Pixels,
     Refusal,
     Seen,
-    ServerWatch,
     Summary,
 )
+from cipherlens.report.stage import OWNER, SERVER, STRANGER, Stage, fresh_folders, server_watch
 from cipherlens.report.wording import megabytes, seconds
 from cipherlens.scheme.engine import Engine, usable_cores
-
-OWNER, SERVER, STRANGER = "owner", "server", "stranger"
 
 REPEATS: Final = 3
 """Training and classifying run so often; their median counts, and every run must give the same bytes."""
 
-# Fixed before any test image was looked at, and the plan's defaults but for being spelled out.
+# The plan's defaults, spelled out: never adjusted to the score on the test images.
 SETTINGS: Final = (
     "--learner", "ridge", "--features", "lite0", "--dimension", "128", "--ridge", "0.2", "--steps", "5", "--seed", "0",
 )  # fmt: skip
@@ -74,87 +71,20 @@ def run_demo(out: Path, photos: list[Path], threads: int | None, console: Consol
     """
     started = time.perf_counter()
     pictures = [] if not photos else list(ImageSource.of(photos))
-    stage = Stage(_fresh(out), threads or usable_cores(), console)
+    stage = Stage(fresh_folders(out), threads or usable_cores(), console)
     console.print("[bold]Cipherlens[/] trains a cat classifier on encrypted photographs.")
-    console.print(f"[dim]{stage.threads} threads; folders in {out}[/]\n")
+    console.print(f"[dim]{stage.threads} threads; folders in {escape(str(out))}[/]\n", highlight=False)
     demo = _demonstrate(stage, pictures, started)
     console.print()
     terminal.show(demo, console)
     for name, content in page.files(demo).items():
         (out / name).write_bytes(content)
     console.print(
-        f"Report: [bold]{out / page.REPORT}[/]   ({demo.seconds:.0f} s; the keys in {out / OWNER / 'keys'} have no "
-        "passphrase, for this demonstration only)"
+        f"Report: [bold]{escape(str(out / page.REPORT))}[/], {demo.seconds:.0f} s in all. The demonstration's keys in "
+        f"{escape(str(out / OWNER / 'keys'))} have no passphrase; yours should.",
+        highlight=False,
     )
     return demo.summary
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Where the demonstration happens: the folders of the parties, and how commands run in them."""
-
-    out: Path
-    threads: int
-    console: Console
-
-    @property
-    def owner(self) -> Path:
-        """The owner's folder."""
-        return self.out / OWNER
-
-    @property
-    def server(self) -> Path:
-        """The server's folder: no secret key is ever in it."""
-        return self.out / SERVER
-
-    @property
-    def stranger(self) -> Path:
-        """The folder of someone with another key."""
-        return self.out / STRANGER
-
-    def run(self, party: str, words: str, *arguments: str) -> Run:
-        """Run a party's command in its folder and say so; the server's are watched. Raises CipherlensError."""
-        watched = self.out / "watched.json" if party == SERVER else None
-        with self.console.status(f"{party} {words} …"):
-            done = must_run([*arguments, "--threads", str(self.threads)], self.out / party, watched)
-        self.say(party, words, done.seconds)
-        return done
-
-    def say(self, party: str, words: str, took: float) -> None:
-        """A line for something that is done."""
-        self.console.print(f"  [cyan]{party:<9}[/]{words:<58}[dim]{took:6.1f} s[/]", highlight=False)
-
-    @contextmanager
-    def timed(self, party: str, words: str) -> Iterator[None]:
-        """Say what happens in this process, and how long it took."""
-        started = time.perf_counter()
-        with self.console.status(f"{party} {words} …"):
-            yield
-        self.say(party, words, time.perf_counter() - started)
-
-    def send(self, name: str, sender: Path, receiver: Path) -> int:
-        """Copy a file from one party's folder to another's; returns its bytes."""
-        shutil.copyfile(sender / name, receiver / Path(name).name)
-        return (receiver / Path(name).name).stat().st_size
-
-
-def _fresh(out: Path) -> Path:
-    """The folder, with the parties' folders new and empty; only a demonstration's own folders are replaced."""
-    marker = out / ".cipherlens-demo"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in (OWNER, SERVER, STRANGER):
-            if (out / name).exists():
-                if not marker.exists():
-                    raise InputError(
-                        f"{out / name} exists and is not from a demonstration; choose another --out folder"
-                    )
-                shutil.rmtree(out / name)
-            (out / name).mkdir()
-        marker.touch()
-    except OSError as error:
-        raise InputError(f"the folder {out} cannot be written: {error.strerror}; choose another with --out") from None
-    return out.resolve()
 
 
 def _demonstrate(stage: Stage, pictures: list[tuple[str, Pixels]], started: float) -> Demonstration:
@@ -172,30 +102,27 @@ def _demonstrate(stage: Stage, pictures: list[tuple[str, Pixels]], started: floa
         highlight=False,
     )
     made = stage.run(OWNER, "makes keys", "keys", "create", "--task", "task.cl", "--no-passphrase", "--out", "keys")
-    encrypted = [
-        _encrypt(stage, f"encrypts {len(training)} training images", "train", "data.cl", labelled=True),
-        _encrypt(stage, f"encrypts {len(testing)} test images, without labels", "test", "query.cl", labelled=False),
-    ]
+    _encrypt(stage, f"encrypts {len(training)} training images", "train", "data.cl", labelled=True)
+    _encrypt(stage, f"encrypts {len(testing)} test images, without labels", "test", "query.cl", labelled=False)
     for name in ("keys/evaluation.cl", "data.cl", "query.cl"):
         stage.send(name, stage.owner, stage.server)
-    trained, models = _repeat(stage, f"trains on {len(training)} encrypted images", "model.cl", _train)
-    classified, replies = _repeat(stage, f"classifies {len(testing)} encrypted images", "reply.cl", _classify)
+    trained, models = _repeat(stage, f"trains on {len(training)} encrypted images", _train())
+    classified, replies = _repeat(stage, f"classifies {len(testing)} encrypted images", _classify())
     answers = _decrypt(stage, "decrypts the answers", "reply.cl", "predictions.csv")
 
     shown = _answers(answers, testing)
-    own, photo_seconds, photo_watches = _photos(stage, pictures)
-    watches = [done.watch for done in (*trained, *classified)] + photo_watches
-    watch = _server_watch(stage, watches, len(trained), models and replies)
+    own, photo_seconds, photo_runs = _photos(stage, pictures)
+    watches = [done.watch for done in (*trained, *classified, *photo_runs) if done.watch is not None]
+    watch = server_watch(stage, watches, len(trained), models and replies)
     if watch.forbidden:
         raise CipherlensError(f"the server's process opened {watch.forbidden[0]}, which it never may: a defect")
 
     measured = _Measured(
         forecast=forecast,
         keygen=made.seconds,
-        encrypt=sum(done.seconds for done in encrypted),
         train=statistics.median(done.seconds for done in trained),
         classify=statistics.median(done.seconds for done in classified),
-        peak=max((w.peak_bytes or 0 for w in watches if w is not None), default=0),
+        peak=max(watch.peak_bytes or 0 for watch in watches),
     )
     summary, tests, ciphertext_bytes = _compare(stage, measured, shown, training, testing)
     refusals = _refusals(stage)
@@ -206,7 +133,7 @@ def _demonstrate(stage: Stage, pictures: list[tuple[str, Pixels]], started: floa
         answers=tuple(shown),
         photos=tuple(own),
         photo_seconds=photo_seconds,
-        parties=_parties(stage),
+        holdings=_holdings(stage),
         watch=watch,
         seen=_seen(stage, shown),
         ciphertext_bytes=ciphertext_bytes,
@@ -227,22 +154,21 @@ def _encrypt(stage: Stage, words: str, images: str, out: str, *, labelled: bool)
     )
 
 
-def _train(stage: Stage, words: str, out: str) -> Run:
-    return stage.run(SERVER, words, "train", "--data", "data.cl", "--evaluation-keys", "evaluation.cl", "--out", out)
+def _train() -> tuple[str, ...]:
+    return "train", "--data", "data.cl", "--evaluation-keys", "evaluation.cl", "--out", "model.cl"
 
 
-def _classify(stage: Stage, words: str, out: str, query: str = "query.cl") -> Run:
-    return stage.run(
-        SERVER, words, "classify", "--model", "model.cl", "--data", query, "--evaluation-keys", "evaluation.cl", "--out", out
-    )  # fmt: skip
+def _classify(query: str = "query.cl", out: str = "reply.cl") -> tuple[str, ...]:
+    return "classify", "--model", "model.cl", "--data", query, "--evaluation-keys", "evaluation.cl", "--out", out
 
 
-def _repeat(stage: Stage, words: str, out: str, command: Callable[[Stage, str, str], Run]) -> tuple[list[Run], bool]:
+def _repeat(stage: Stage, words: str, command: tuple[str, ...]) -> tuple[list[Run], bool]:
     """Several runs of one of the server's commands, and whether they all wrote the same bytes."""
     runs, contents = [], set()
-    for number in range(REPEATS):
-        runs.append(command(stage, words if number == 0 else "… and again", out))
-        contents.add((stage.server / out).read_bytes())
+    for _ in range(REPEATS):
+        runs.append(stage.run(SERVER, words, *command, silent=True))
+        contents.add((stage.server / command[-1]).read_bytes())
+    stage.say(SERVER, f"{words}, median of {REPEATS} runs", statistics.median(done.seconds for done in runs))
     return runs, len(contents) == 1
 
 
@@ -270,7 +196,7 @@ def _answers(predictions: list[tuple[str, str, float]], testing: DemoImages) -> 
     return shown
 
 
-def _photos(stage: Stage, pictures: list[tuple[str, Pixels]]) -> tuple[list[Answered], float, list[Watch | None]]:
+def _photos(stage: Stage, pictures: list[tuple[str, Pixels]]) -> tuple[list[Answered], float, list[Run]]:
     """The user's own pictures through the same loop with the model that the server holds."""
     if not pictures:
         return [], 0.0, []
@@ -282,20 +208,19 @@ def _photos(stage: Stage, pictures: list[tuple[str, Pixels]]) -> tuple[list[Answ
     words = "your picture" if len(pictures) == 1 else f"your {len(pictures)} pictures"
     _encrypt(stage, f"encrypts {words}", "photos", "photos.cl", labelled=False)
     stage.send("photos.cl", stage.owner, stage.server)
-    done = _classify(stage, f"classifies {words}", "photos-reply.cl", "photos.cl")
+    done = stage.run(SERVER, f"classifies {words}", *_classify("photos.cl", "photos-reply.cl"))
     predictions = _decrypt(stage, f"decrypts the answer to {words}", "photos-reply.cl", "photos.csv")
     own = [
         Answered(Path(name).name, pixels, label, score)
         for (name, pixels), (_, label, score) in zip(pictures, predictions, strict=True)
     ]
-    return own, time.perf_counter() - started, [done.watch]
+    return own, time.perf_counter() - started, [done]
 
 
 @dataclass(frozen=True)
 class _Measured:
     forecast: Cost
     keygen: float
-    encrypt: float
     train: float
     classify: float
     peak: int
@@ -305,7 +230,8 @@ def _compare(
     stage: Stage, measured: _Measured, shown: list[Answered], training: DemoImages, testing: DemoImages
 ) -> tuple[Summary, tuple[ByteTest, ...], int]:
     """The results beside the clear ones, with the owner's knowledge: labels of the test images, weights, secret key."""
-    stage.run(OWNER, "decrypts the model, to compare its weights", "decrypt", "--model", "../server/model.cl", "--keys", "keys", "--out", "weights.npz")  # fmt: skip
+    stage.send("model.cl", stage.server, stage.owner)
+    stage.run(OWNER, "decrypts the model, to compare its weights", "decrypt", "--model", "model.cl", "--keys", "keys", "--out", "weights.npz")  # fmt: skip
     task = Task.load(stage.owner / "task.cl")
     classes, spec = task.notes.classes, task.public.spec
     with stage.timed("demo", "compares with the same algorithm in the clear"):
@@ -318,14 +244,17 @@ def _compare(
         y, y_test = (np.array([classes.index(label) for label in split.labels]) for split in (training, testing))
         twin = fit_clear(spec, X, y)
         means = fit_clear(replace(spec, kind="linear_means"), X, y)
-        exact = reference_accuracy(spec, X, y, X_test, y_test, runs=5)
+        exact = reference_accuracy(spec, X, y, X_test, y_test, runs=15)
         found = {f"{answer.truth}/{answer.name.split('/')[-1]}": answer.label for answer in shown}
         names = [f"{label}/{index:05d}.png" for label, index in zip(testing.labels, testing.indices, strict=True)]
         decrypted = np.array([classes.index(found[name]) for name in names])
         with np.load(stage.owner / "weights.npz") as archive:
             error = float(np.abs(archive["weights"] - twin.weights).max())
+    secrets = OwnerSecrets.load(stage.owner / "keys" / "secret.cl")
+    columns = np.concatenate([X, X_test])
+    encrypt_seconds = time_encryption(task, secrets.secret, columns)
     with stage.timed("demo", "trains another one on the bytes of the ciphertexts"):
-        tests, ciphertext_bytes = _byte_tests(stage, task, np.concatenate([X, X_test]), training, testing)
+        tests, ciphertext_bytes = _byte_tests(stage, task, secrets.secret, columns, training, testing)
     evaluation, data, query = (stage.server / name for name in ("evaluation.cl", "data.cl", "query.cl"))
     summary = Summary(
         task="cats",
@@ -346,8 +275,7 @@ def _compare(
         max_weight_error=error,
         feature_seconds=feature_seconds,
         keygen_seconds=measured.keygen,
-        # The encrypt commands compute the features too, which are timed above on the same images.
-        encrypt_seconds=max(0.0, measured.encrypt - feature_seconds),
+        encrypt_seconds=encrypt_seconds,
         train_seconds=measured.train,
         classify_seconds=measured.classify,
         clear_seconds=exact.seconds,
@@ -361,10 +289,9 @@ def _compare(
 
 
 def _byte_tests(
-    stage: Stage, task: Task, columns: NDArray[np.float64], training: DemoImages, testing: DemoImages
+    stage: Stage, task: Task, secret: SecretKey, columns: NDArray[np.float64], training: DemoImages, testing: DemoImages
 ) -> tuple[tuple[ByteTest, ...], int]:
-    secrets = OwnerSecrets.load(stage.owner / "keys" / "secret.cl")
-    sampled, size = sample_ciphertexts(task, secrets.secret, columns, stage.threads)
+    sampled, size = sample_ciphertexts(task, secret, columns, stage.threads)
     images = np.concatenate([training.images, testing.images])
     clear = images.reshape(len(images), -1)
     cat = np.array([label == "cat" for label in (*training.labels, *testing.labels)])
@@ -386,55 +313,54 @@ def _refusals(stage: Stage) -> tuple[Refusal, ...]:
     )  # fmt: skip
     stage.send("reply.cl", stage.server, stage.stranger)
     tried = (
-        (f"decrypt the reply with one bit of byte {place:,} flipped", OWNER, "flipped.cl"),
-        ("decrypt the reply with a stranger's key", STRANGER, "reply.cl"),
+        (f"decrypt the reply with one bit of byte {place:,} flipped", "one bit flipped", OWNER, "flipped.cl"),
+        ("decrypt the reply with a stranger's key", "with their own key", STRANGER, "reply.cl"),
     )
     refusals = []
-    for words, party, reply in tried:
+    for words, short, party, reply in tried:
         done = run(["decrypt", "--reply", reply, "--keys", "keys", "--out", "never.csv"], stage.out / party)
         if done.refusal is None or (stage.out / party / "never.csv").exists():
             raise CipherlensError(f"a reply that must be refused was decrypted ({words}): a defect")
         refusals.append(Refusal(words, done.command, done.refusal))
-        stage.say(party, "is refused", done.seconds)
+        stage.say(party, f"tries to decrypt the reply, {short}: refused", done.seconds)
     return tuple(refusals)
 
 
 # ---- what the server had ----------------------------------------------------------------------------------------------
 
 
-def _server_watch(stage: Stage, watches: list[Watch | None], runs: int, same: bool) -> ServerWatch:
-    """What the server's processes opened and loaded, all of them together."""
-    found = [watch for watch in watches if watch is not None]
-    paths = list(dict.fromkeys(path for watch in found for path in watch.opened))
-    inside = [path for path in paths if within(path, stage.server)]
-    private = [path for path in paths if within(path, stage.owner) or within(path, stage.stranger)]
-    secret = [path for path in paths if Path(path).name in ("secret.cl", "task.cl")]
-    modules = {module for watch in found for module in watch.modules}
-    return ServerWatch(
-        tuple(str(Path(path).relative_to(stage.server.resolve())) for path in inside),
-        tuple(path for path in paths if path not in set(inside)),
-        tuple(dict.fromkeys(private + secret)),
-        tuple(sorted(m for m in modules if m == "cipherlens._secret" or m.startswith("cipherlens.owner"))),
-        runs,
-        same,
-    )
+FILES: Final = {
+    "keys/secret.cl": "the secret key",
+    "task.cl": "the feature map, class names",
+    "keys/evaluation.cl": "evaluation keys",
+    "data.cl": "encrypted training images",
+    "query.cl": "encrypted test images",
+    "photos.cl": "your pictures, encrypted",
+    "model.cl": "the encrypted model",
+    "reply.cl": "encrypted answers",
+    "photos-reply.cl": "encrypted answers to your pictures",
+    "predictions.csv": "answers in the clear",
+}
 
 
-def _parties(stage: Stage) -> tuple[Party, ...]:
-    def sizes(folder: Path, names: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
-        return tuple((name, (folder / name).stat().st_size) for name in names if (folder / name).exists())
-
-    pictures = sum(file.stat().st_size for name in ("train", "test") for file in (stage.owner / name).rglob("*.png"))
-    owned = sizes(stage.owner, ("task.cl", "keys/secret.cl", "keys/evaluation.cl", "reply.cl", "predictions.csv"))
-    return (
-        Party("owner", "plan, keys create, encrypt; then decrypt", (("1,000 images", pictures), *owned), "–"),
-        Party(
-            "server",
-            "train, classify",
-            sizes(stage.server, ("evaluation.cl", "data.cl", "query.cl", "model.cl", "reply.cl")),
-            "an image, a file name, a class name,\na label of a test image, a score, a weight,\nthe secret key",
-        ),
-    )
+def _holdings(stage: Stage) -> tuple[Holding, ...]:
+    """Who held what, as their folders show it, and what the files carry in the clear."""
+    pictures = [file for name in ("train", "test") for file in (stage.owner / name).rglob("*.png")]
+    labelled = EncryptedImages.load(stage.server / "data.cl").labels is not None
+    query_labelled = EncryptedImages.load(stage.server / "query.cl").labels is not None
+    served_images = any(stage.server.rglob("*.png"))
+    size = sum(file.stat().st_size for file in pictures)
+    held = [
+        Holding(f"{len(pictures):,} images and their names", size, True, served_images),
+        Holding("class numbers of the training images", None, True, labelled),
+        Holding("class numbers of the test images", None, True, query_labelled),
+    ]
+    for name, words in FILES.items():
+        places = [stage.owner / name, stage.server / Path(name).name]
+        sizes = [place.stat().st_size for place in places if place.exists()]
+        if sizes:
+            held.append(Holding(f"{Path(name).name}: {words}", sizes[0], places[0].exists(), places[1].exists()))
+    return tuple(held)
 
 
 def _seen(stage: Stage, shown: list[Answered]) -> Seen:

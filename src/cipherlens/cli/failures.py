@@ -80,6 +80,11 @@ def _system_error(error: OSError) -> str:
     return f"{named}{reason}; check the path and its permissions"
 
 
+def visible(text: str) -> str:
+    """Text from elsewhere, fit for a terminal: a file's name may hold escape sequences, or bytes that are no Unicode."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def report(error: BaseException, as_json: bool) -> int:
     """Say what happened, on stderr in one line and with `as_json` on stdout as an object; returns the exit status."""
     if os.environ.get(TRACEBACK_VARIABLE):
@@ -89,7 +94,7 @@ def report(error: BaseException, as_json: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     failure = describe(error)
-    sentence = " ".join(failure.sentence.split())
+    sentence = visible(" ".join(failure.sentence.split()))
     sys.stderr.write(f"cipherlens: {sentence}\n")
     if as_json:
         sys.stdout.write(json.dumps({"error": {"kind": failure.kind, "message": sentence}}) + "\n")

@@ -13,6 +13,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+
+from cipherlens.cli.failures import visible
 
 NOT_A_TERMINAL_WIDTH = 160
 """Columns of tables that go into a file or a pipe."""
@@ -97,11 +100,11 @@ class Output:
     def say(self, text: str) -> None:
         """A line for people, on stdout."""
         if not self.as_json:
-            print(text)
+            print(visible(text))
 
     def note(self, text: str) -> None:
         """A line for people that is no result, on stderr."""
-        print(text, file=sys.stderr)
+        print(visible(text), file=sys.stderr)
 
     def facts(self, rows: Iterable[tuple[str, str]]) -> None:
         """Names and values, aligned, on stdout."""
@@ -116,16 +119,16 @@ class Output:
             return
         table = Table(title=title, title_justify="left")
         for number, head in enumerate(heads):
-            table.add_column(head, justify="right" if number else "left")
+            table.add_column(Text(visible(head)), justify="right" if number else "left")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(Text(visible(cell)) for cell in row))
         self.console.print(table)
 
     def finish(self, result: Mapping[str, object]) -> None:
         """The end of a command: with `as_json`, its only line on stdout."""
         if self.as_json:
             full = {**result, "seconds": round(self.seconds, 3), "peak_memory_bytes": peak_memory()}
-            print(json.dumps(full, ensure_ascii=False, allow_nan=False))
+            print(json.dumps(full, allow_nan=False))
 
     @contextmanager
     def progress(self, stage: str) -> Iterator[Bar]:

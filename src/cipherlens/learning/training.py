@@ -59,7 +59,9 @@ class EncryptedModel:
     residual: Ciphertext | None
 
 
-def label_weights(circuit: Circuit, counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+def label_weights(
+    circuit: Circuit, counts: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """How much an image of class c (row) adds to column j of R and of the centres, before the division by n."""
     spec, n = circuit.spec, int(counts.sum())
     if spec.kind == "ridge":
@@ -150,7 +152,8 @@ class Trainer:
         keep = evaluator.encode(circuit.layout.at_first_position(0.5 / self.images), circuit.top - 1)
 
         finished = evaluator.map(
-            lambda single, c: single.multiply_plain(fold_positions(circuit, single, single.rescale(c)), keep), self._sums
+            lambda single, c: single.multiply_plain(fold_positions(circuit, single, single.rescale(c)), keep),
+            self._sums,
         )
         k = circuit.spec.columns
         return self._gather(finished[:k]), self._gather(finished[k:]) if finished[k:] else None

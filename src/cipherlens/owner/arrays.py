@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cipherlens.errors import InputError, KeyMismatch, RangeError
+from cipherlens.errors import FormatError, InputError, KeyMismatch, RangeError
 from cipherlens.owner.secret_key import SecretKey
 from cipherlens.scheme.array import EncryptedArray
 from cipherlens.scheme.array_layout import Floats
@@ -85,14 +85,8 @@ class ArrayKeys:
             )
         layout, level = self.plan.layout, self.plan.level_of("matmul")
         rows, columns = numbers.shape
-        diagonals = {
-            giant: tuple(
-                (m1, self._encrypt(d, level))
-                for m1, d in enumerate(steps.diagonals(numbers, layout.slots, layout.stride, giant))
-                if d is not None
-            )
-            for giant in steps.giants(rows, columns)
-        }
+        moved = steps.moved_diagonals(numbers, layout.slots, layout.stride)
+        diagonals = {giant: tuple((m1, self._encrypt(d, level)) for m1, d in row) for giant, row in moved.items()}
         return EncryptedMatrix((rows, columns), layout.stride, steps, self.evaluation.key_id, diagonals)
 
     def decrypt(self, array: EncryptedArray) -> Floats:
@@ -100,11 +94,19 @@ class ArrayKeys:
 
         Raises:
             KeyMismatch: the array belongs to other keys or another plan.
+            FormatError: its ciphertexts have a scale that no operation leaves.
             RangeError: values left the planned range on the way, so the result would be wrong.
         """
         keys = array.evaluator.keys
         if array.plan != self.plan or keys is None or keys.key_id != self.evaluation.key_id:
-            raise KeyMismatch("This array belongs to other keys or another plan; decrypt it with the keys it was made by.")
+            raise KeyMismatch(
+                "This array belongs to other keys or another plan; decrypt it with the keys it was made by."
+            )
+        scales = self.plan.parameters.scales
+        if any(x.parts != 2 or x.level >= len(scales) or x.scale != scales[x.level] for x in array.ciphertexts):
+            raise FormatError(
+                "These ciphertexts are not at the scale of their level; take arrays from operations only."
+            )
         slots = np.stack([self.secret.decrypt(x) for x in array.ciphertexts]) * self.plan.unit
         if not np.abs(slots).max() <= self.plan.largest:
             raise RangeError(

@@ -96,7 +96,9 @@ def decrypt_model(
     return model
 
 
-def decrypt_reply(secret: SecretKey, sealing_key: bytes, task: PublicTask, notes: PrivateNotes, reply: Reply) -> Answers:
+def decrypt_reply(
+    secret: SecretKey, sealing_key: bytes, task: PublicTask, notes: PrivateNotes, reply: Reply
+) -> Answers:
     """Scores and predictions, after the model's checks.
 
     sealing_key: the owner's X25519 private key, 32 bytes. Raises KeyMismatch, FormatError and RangeError.

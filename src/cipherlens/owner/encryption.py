@@ -97,11 +97,15 @@ class PublicEncryptor:
         return packed[:half], packed[half:]
 
 
-def _columns(task: Task, images: Any, threads: int, progress: Progress | None) -> Iterator[tuple[Sequence[str], Floats]]:
+def _columns(
+    task: Task, images: Any, threads: int, progress: Progress | None
+) -> Iterator[tuple[Sequence[str], Floats]]:
     return task.feature_map.batches(images, progress, threads=threads)
 
 
-def _rows(task: Task, encryptor: Encryptor, batches: Iterable[tuple[Sequence[str], Floats]], threads: int) -> Iterator[Row]:
+def _rows(
+    task: Task, encryptor: Encryptor, batches: Iterable[tuple[Sequence[str], Floats]], threads: int
+) -> Iterator[Row]:
     """Columns, in whatever portions they come, regrouped to full ciphertexts and encrypted."""
     layout, top = task.public.circuit.layout, task.public.circuit.top
     scale = task.public.parameters.scales[top]
@@ -158,7 +162,7 @@ def prepare(task: Task, images: Any, labels: Any, labelled: bool, *, skip_broken
         raise InputError("there are no images to encrypt; give at least one")
     if numbers is not None and len(numbers) != count:
         raise InputError(f"{count} images need {count} labels, not {len(numbers)}")
-    return Prepared(source, count, numbers, json.dumps(names, ensure_ascii=False).encode())
+    return Prepared(source, count, numbers, json.dumps(names).encode())
 
 
 def encrypt_images(
@@ -182,10 +186,6 @@ def encrypt_images(
     labels = None if prepared.numbers is None else pad_labels(task.public, prepared.numbers)
     rows = _rows(task, encryptor, _columns(task, prepared.source, threads, progress), threads)
     if path is not None:
-        write_images(
-            Path(path), task.public, encryptor.key_id, prepared.images, encryptor.seeded, labels, names, rows
-        )
+        write_images(Path(path), task.public, encryptor.key_id, prepared.images, encryptor.seeded, labels, names, rows)
         return None
-    return EncryptedImages(
-        task.public, encryptor.key_id, prepared.images, encryptor.seeded, labels, names, list(rows)
-    )
+    return EncryptedImages(task.public, encryptor.key_id, prepared.images, encryptor.seeded, labels, names, list(rows))

@@ -104,7 +104,7 @@ class OwnerSecrets:
         coefficients = (self.secret.coefficients + 1).astype(np.uint8).tobytes()
         payload = len(notes).to_bytes(4, "little") + notes + self.sealing_private + coefficients
         if passphrase is not None:
-            payload = wrap(payload, passphrase)
+            payload = wrap(payload, passphrase, context=_context(self.task, self.secret.key_id))
         header = {"task": self.task.to_dict(), "key_id": self.secret.key_id, "wrapped": passphrase is not None}
         with Writer(path, Kind.SECRET_KEY, header, {"payload": (np.uint8, (len(payload),))}, private=True) as writer:
             writer.write("payload", np.frombuffer(payload, np.uint8))
@@ -126,7 +126,7 @@ class OwnerSecrets:
             if header_bool(reader.header, "wrapped"):
                 if passphrase is None:
                     raise KeyMismatch(f"{path} is protected by a passphrase; give it with --passphrase-file")
-                payload = unwrap(payload, passphrase)
+                payload = unwrap(payload, passphrase, context=_context(task, key_id))
         size = int.from_bytes(payload[:4], "little")
         notes, rest = payload[4 : 4 + size], payload[4 + size :]
         if len(rest) != SEALING_BYTES + task.parameters.ring_dimension:
@@ -228,6 +228,11 @@ class Keys:
         if not secrets.secret.key_id == public.public.key_id == evaluation.key_id:
             raise KeyMismatch(f"the files in {path} belong to different key pairs; do not mix key folders")
         return cls(task, secrets, public, evaluation)
+
+
+def _context(task: PublicTask, key_id: str) -> bytes:
+    """The header of secret.cl, bound to the wrapped secret: with another task it would be decrypted with wrongly."""
+    return canonical_json({"task": task.to_dict(), "key_id": key_id}).encode()
 
 
 def refuse_existing(folder: Path) -> None:

@@ -52,7 +52,7 @@ def unseal(private_key: bytes, sealed: bytes) -> bytes:
     return padded[LENGTH_BYTES : LENGTH_BYTES + length]
 
 
-def wrap(secret: bytes, passphrase: bytes, cost: int = DEFAULT_COST) -> bytes:
+def wrap(secret: bytes, passphrase: bytes, cost: int = DEFAULT_COST, *, context: bytes = b"") -> bytes:
     """Encrypt a secret with a passphrase: scrypt, then ChaCha20-Poly1305.
 
     The result is "CLW1" | log2 n, r, p (one byte each) | salt (16 bytes) | ciphertext with its tag; what stands before
@@ -62,6 +62,7 @@ def wrap(secret: bytes, passphrase: bytes, cost: int = DEFAULT_COST) -> bytes:
         secret: any length.
         passphrase: any length but zero.
         cost: log2 of scrypt's n, 14 ... 19.
+        context: what stands beside the secret in the clear and must not be exchanged; authenticated with it.
 
     Raises:
         KeyMismatch: an empty passphrase.
@@ -69,11 +70,11 @@ def wrap(secret: bytes, passphrase: bytes, cost: int = DEFAULT_COST) -> bytes:
     if not passphrase:
         raise KeyMismatch("the passphrase is empty; choose one, or say that you want none")
     head = MAGIC + bytes((cost, BLOCK_SIZE, PARALLEL)) + os.urandom(SALT_BYTES)
-    return head + _cipher(head, passphrase).encrypt(NONCE, secret, head)
+    return head + _cipher(head, passphrase).encrypt(NONCE, secret, head + context)
 
 
-def unwrap(wrapped: bytes, passphrase: bytes) -> bytes:
-    """The inverse of `wrap`.
+def unwrap(wrapped: bytes, passphrase: bytes, *, context: bytes = b"") -> bytes:
+    """The inverse of `wrap`, with the same context.
 
     Raises:
         FormatError: no wrapped secret, or with a cost that is not accepted.
@@ -89,7 +90,7 @@ def unwrap(wrapped: bytes, passphrase: bytes) -> bytes:
             f"accepted; n = 2^{COSTS[0]} ... 2^{COSTS[-1]}, r = {BLOCK_SIZE}, p = {PARALLEL} are"
         )
     try:
-        return _cipher(head, passphrase).decrypt(NONCE, body, head)
+        return _cipher(head, passphrase).decrypt(NONCE, body, head + context)
     except InvalidTag:
         raise KeyMismatch("the passphrase is wrong, or the secret key file was altered; try again") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log2
 
 from cipherlens.learning.circuit import Circuit
 from cipherlens.learning.encrypted_images import row_bytes
@@ -12,11 +11,14 @@ from cipherlens.learning.task import PublicTask
 from cipherlens.learning.training import GROUP
 from cipherlens.planning.calibration import Speed
 
-START_SECONDS = 0.6
-"""Starting an interpreter and loading the libraries: part of every command."""
+START_SECONDS = 0.32
+"""Starting an interpreter, loading the libraries and ending: part of every command."""
 
-KEY_READING = 150e6
-"""Bytes of packed evaluation keys that are read, checked and expanded in a second, on two cores."""
+HASHING = 700e6
+"""Bytes of a file that are read and checked against its hash in a second."""
+
+BASE_MEMORY = 80e6
+"""Bytes of an interpreter with the libraries."""
 
 
 @dataclass(frozen=True)
@@ -61,65 +63,147 @@ class Cost:
         )
 
 
-def key_switches(circuit: Circuit, ciphertexts: int) -> dict[str, int]:
-    """Key switches of training by kind: "hoisted" and "full" at the top, "solve" in the solve's steps."""
-    spec, layout = circuit.spec, circuit.layout
-    folds = int(log2(layout.batch))
-    tables = spec.columns * (1 if spec.kind == "ridge" else 2)
-    full = tables * folds + (tables - len({1, 2} & {tables // spec.columns}) + 2)
-    hoisted = solve = 0
-    if spec.solves:
-        hoisted = ciphertexts * (circuit.baby + circuit.giant - 1)
-        full += (spec.dimension // 2 + 1) * (1 + folds * (2 if spec.columns > 1 else 1))
-        outer = 2 * (circuit.giant - 1 + circuit.baby - 1) + 2
-        solve = (spec.schedule.products + 1) * (outer + circuit.baby + circuit.giant - 2)
-    return {"hoisted": hoisted, "full": full, "solve": solve}
+@dataclass(frozen=True)
+class Stages:
+    """Work of one training, stage by stage, counted as in `cipherlens.learning.training`.
+
+    Attributes:
+        hoisted: key switches of rotating the images, each ciphertext decomposed once.
+        full: key switches of relinearising, folding, spreading and gathering at the top.
+        solve: key switches of the solve and its residual, at falling levels.
+    """
+
+    hoisted: int
+    full: int
+    solve: int
+
+    @property
+    def total(self) -> int:
+        """All key switches."""
+        return self.hoisted + self.full + self.solve
+
+
+def count_key_switches(circuit: Circuit, ciphertexts: int) -> Stages:
+    """Key switches of training on this many ciphertexts."""
+    spec, folds, tables = circuit.spec, _folds(circuit), _tables(circuit)
+    # Class sums: each column folded, gathered by a rotation for each but the first, and made real.
+    full = tables * folds * spec.columns + tables * spec.columns
+    if not spec.solves:
+        return Stages(0, full, 0)
+    spread = 2 if spec.columns > 1 else 1
+    full += (spec.dimension // 2 + 1) * (1 + folds * spread)
+    outer = 2 * (circuit.giant - 1 + circuit.baby - 1) + 2
+    steps = spec.schedule.products + 1
+    return Stages(ciphertexts * _rotations(circuit), full, steps * (outer + _rotations(circuit) - 1))
+
+
+def _folds(circuit: Circuit) -> int:
+    return circuit.layout.batch.bit_length() - 1
+
+
+def _tables(circuit: Circuit) -> int:
+    """Right-hand side, and centres where the learner has a bias."""
+    return 1 if circuit.spec.kind == "ridge" else 2
+
+
+def _rotations(circuit: Circuit) -> int:
+    """Automorphisms of each ciphertext of images: baby steps, the first of which conjugates, and giant steps."""
+    return circuit.baby + circuit.giant - 1
+
+
+def _train_seconds(circuit: Circuit, ciphertexts: int, speed: Speed) -> float:
+    spec, half, folds, columns = circuit.spec, circuit.spec.dimension // 2, _folds(circuit), circuit.spec.columns
+    top = circuit.top + 1
+    tables = _tables(circuit) * columns
+
+    def fresh(limbs: int) -> float:
+        return 2 * limbs * speed.touch
+
+    def fold(limbs: int) -> float:
+        return folds * (speed.key_switch(limbs) + 2 * limbs * (speed.copy + speed.touch))
+
+    # Read one after another, whatever the threads; so are class sums of a single column.
+    serial = ciphertexts * (speed.expand + fresh(top))
+    sums = ciphertexts * tables * (speed.encode + speed.tensor(top))
+    sums += tables * (speed.rescale + fold(top - 1) + speed.key_switch(top - 1))
+    if tables == 1:
+        serial, sums = serial + sums, 0.0
+    if not spec.solves:
+        return serial + sums / speed.parallel
+    once = speed.rotations(_rotations(circuit), top) + _rotations(circuit) * fresh(top)
+    images = ciphertexts * (once + (half + 1) * speed.scatter) + (half + 1) * 3 * top * speed.touch
+    diagonal = speed.key_switch(top) + fold(top - 1) + speed.tensor(top - 1) + speed.rescale + fresh(top)
+    if columns > 1:
+        diagonal += fold(top - 1)
+    solve = 0.0
+    for step in range(spec.schedule.products + 1):
+        limbs = circuit.solve_level + 1 - step
+        solve += speed.rotations(_rotations(circuit) - 1, limbs) + 2 * half * speed.tensor(limbs)
+        solve += (2 * (circuit.giant + circuit.baby - 2) + 2) * speed.key_switch(limbs)
+        if step:  # diagonals of the level above lose a prime, which copies them
+            solve += (half + 1) * 2 * limbs * (speed.copy + speed.touch)
+    return serial + (sums + images + (half + 1) * diagonal + solve) / speed.parallel
+
+
+def _classify_seconds(circuit: Circuit, ciphertexts: int, speed: Speed) -> float:
+    columns, period, folds = circuit.spec.columns, circuit.padded_columns, _folds(circuit)
+    weights, scores = circuit.weight_level + 1, circuit.score_level + 1
+    prepare = folds * speed.key_switch(weights)
+    if columns > 1:
+        masked = columns * (speed.encode + speed.tensor(weights)) + (folds + 1) * speed.key_switch(weights)
+        prepare = (columns - 1) * speed.key_switch(weights) + period * masked
+    one = speed.expand + 2 * (circuit.top + 1) * speed.touch
+    one += speed.rotations(period if columns > 1 else 0, scores + 1) + period * speed.tensor(scores + 1)
+    one += (1 + len(circuit.score_shifts)) * speed.key_switch(scores)
+    return (prepare + ciphertexts * one) / speed.parallel
+
+
+def _key_bytes(circuit: Circuit) -> tuple[int, int]:
+    """Evaluation keys in a file and in memory."""
+    p, packed, expanded = circuit.parameters, 0, 0
+    for request in circuit.key_requests():
+        packed += p.switching_key_bytes(request.level)
+        expanded += p.digits(request.level + 1) * 2 * (request.level + 1 + len(p.special_primes)) * 8 * p.ring_dimension
+    return packed, expanded
+
+
+def _memory(circuit: Circuit, ciphertexts: int, keys: int, threads: int) -> float:
+    """Everything that training holds at some time: what it frees is scattered and stays with the process."""
+    p, half = circuit.parameters, circuit.spec.dimension // 2
+    limb, top = 8 * p.ring_dimension, circuit.top + 1
+    at_work = threads * 4 * p.digits(top) * (top + len(p.special_primes)) * limb
+    memory = BASE_MEMORY + keys + at_work + _tables(circuit) * circuit.spec.columns * 2 * top * limb
+    if circuit.spec.solves:
+        sums = (half + 1) * 3 * top * limb
+        # Rotated images, and again rearranged for the sums; diagonals, and again without their last primes.
+        rotated = min(GROUP, ciphertexts) * _rotations(circuit) * 2 * top * limb
+        diagonals = (half + 1) * 2 * (circuit.solve_level + 1) * limb
+        memory += sums + 2 * rotated + 2 * diagonals
+    return memory
 
 
 def forecast(task: PublicTask, images: int, queries: int, speed: Speed, threads: int) -> Cost:
     """Seconds, bytes and key switches for `images` training images and `queries` queries."""
-    circuit, spec, p = task.circuit, task.spec, task.parameters
+    circuit, p = task.circuit, task.parameters
     ciphertexts, asked = circuit.layout.ciphertexts(images), circuit.layout.ciphertexts(queries)
-    counts = key_switches(circuit, ciphertexts)
-    half = spec.dimension // 2
-    limbs = circuit.top + 1
-    keys = sum(p.switching_key_bytes(request.level) for request in circuit.key_requests())
-    speed_up = speed.parallel
-    level_share = 0.6  # the solve runs at falling levels: its operations take this share of those at the top
-
-    train = ciphertexts * (speed.expand + spec.columns * speed.encode) + counts["full"] * speed.key_switch * 0.95
-    if spec.solves:
-        train += counts["hoisted"] * speed.hoisted + ciphertexts * 0.4 * speed.key_switch
-        train += ciphertexts * (half + 1) * speed.scatter
-        steps = spec.schedule.products + 1
-        train += level_share * (counts["solve"] * speed.key_switch * 0.8 + steps * 2 * half * speed.tensor)
-    columns = circuit.padded_columns
-    folds = len(circuit.score_shifts)
-    share = 3 / limbs
-    hoisted_share = share * speed.hoisted / speed.key_switch
-    one = speed.expand + speed.low_key_switch * (1.5 + folds) + columns * speed.low_key_switch * max(0.3, hoisted_share)
-    classify = asked * one + columns * (spec.columns * speed.encode + folds * speed.low_key_switch)
-    reading = START_SECONDS + keys / KEY_READING
-
-    limb = 8 * p.ring_dimension
-    key_memory = sum(
-        p.digits(r.level + 1) * 2 * (r.level + 1 + len(p.special_primes)) * limb for r in circuit.key_requests()
+    packed, expanded = _key_bytes(circuit)
+    # A key is unpacked and its seed expanded as an image is, into memory that is new to the process.
+    unpacking = (
+        packed / p.ciphertext_bytes(circuit.top, 1) * speed.expand + expanded / (8 * p.ring_dimension) * speed.touch
     )
-    memory = 150e6 + key_memory
-    if spec.solves:
-        memory += (half + 1) * 3 * limbs * limb  # scatter sums
-        memory += GROUP * (circuit.baby + circuit.giant) * 2 * limbs * limb  # rotations of a group
+    reading = START_SECONDS + packed / HASHING + unpacking / speed.parallel
+    upload = sum(row_bytes(task, True))
     return Cost(
         p.ring_dimension,
         circuit.top,
         p.security_margin_bits,
         images,
         queries,
-        sum(counts.values()),
-        reading + train / speed_up,
-        reading + classify / speed_up,
-        int(memory),
-        keys,
-        sum(row_bytes(task, True)) / circuit.layout.images,
+        count_key_switches(circuit, ciphertexts).total,
+        reading + ciphertexts * upload / HASHING + _train_seconds(circuit, ciphertexts, speed),
+        reading + asked * upload / HASHING + _classify_seconds(circuit, asked, speed),
+        int(_memory(circuit, ciphertexts, expanded, threads)),
+        packed,
+        upload / circuit.layout.images,
         score_bytes(task) / circuit.layout.images,
     )

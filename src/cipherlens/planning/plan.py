@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from cipherlens.errors import InputError
 from cipherlens.features.base import BaseFeatures, Progress, choose, extract
 from cipherlens.features.feature_map import FeatureMap
 from cipherlens.features.images import ImageSource
-from cipherlens.features.labels import label_names, number_labels, read_labels
-from cipherlens.learning.bounds import RIDGE, SHRINKAGE, choose_bounds, clear_subsample
+from cipherlens.features.labels import Labels, label_names, number_labels, read_labels
+from cipherlens.features.whitening import check_features
+from cipherlens.learning.bounds import FEWEST_IMAGES, RIDGE, SHRINKAGE, choose_bounds, clear_subsample
 from cipherlens.learning.learners import LearnerKind, LearnerSpec
 from cipherlens.learning.task import PublicTask
 from cipherlens.planning.calibration import speed
@@ -34,11 +36,14 @@ MOST_CLEAR = 2000
 DIMENSIONS = {"lite0": 128, "hog": 256, "hog2": 256, "pixels": 256}
 """Columns for each kind of features unless asked otherwise; a table takes as many as it has, and the constant."""
 
+WIDEST_TABLE = 512
+"""Columns of a wide table unless asked otherwise: its principal directions."""
+
 
 def default_dimension(features: str | Path | BaseFeatures, width: int | None) -> int:
     """Columns D for these features; width: of a table of numbers."""
     if width is not None:
-        return max(4, 1 << width.bit_length())
+        return min(max(4, 1 << width.bit_length()), WIDEST_TABLE)
     name = features if isinstance(features, str) else ""
     return DIMENSIONS.get(name.split(":")[0], 128)
 
@@ -74,35 +79,80 @@ def plan(
     ring fits.
     """
     threads = threads or usable_cores()
-    table = features == "table"
-    source = np.asarray(images) if table else ImageSource.of(images)
-    if table or not isinstance(source, ImageSource):
-        if labels is None:
-            raise InputError("a table of numbers needs labels; give one for each row")
-        named = number_labels(label_names(labels))
-        width: int | None = int(np.asarray(images).shape[1]) if np.asarray(images).ndim == 2 else None
-        count = len(np.asarray(images))
-    else:
-        named = read_labels(source, labels)
-        width, count = None, len(source)
-    if len(named.numbers) != count:
-        raise InputError(f"{count} images need {count} labels, not {len(named.numbers)}")
+    examples = read_examples(images, labels, table=features == "table")
+    count = len(examples.labels.numbers)
     most = int(CLEAR_SHARE * count)
-    if clear is not None and not 4 <= clear <= most:
+    if clear is not None and not FEWEST_IMAGES <= clear <= most:
         raise InputError(f"statistics may use 4 to {most} of the {count} training images (a quarter), not {clear}")
-    share = min(most, MOST_CLEAR if clear is None else clear) / count
-    chosen = clear_subsample(named.numbers, share=share, seed=seed)
-    subset = source[chosen] if isinstance(source, np.ndarray) else source.subset(chosen)
-    size = dimension or default_dimension(features, width)
+    feature_map, spec, notes = fit_features(
+        examples, min(most, MOST_CLEAR if clear is None else clear), learner=learner, features=features,
+        dimension=dimension, ridge=ridge, steps=steps, shrinkage=shrinkage, seed=seed, threads=threads,
+        progress=progress,
+    )  # fmt: skip
+    parameters = choose_parameters(spec, ring_dimension)
+    public = PublicTask(parameters, spec, os.urandom(16).hex())
+    measured = speed(Engine(parameters), threads)
+    cost = forecast(public, count, count if queries is None else queries, measured, threads)
+    return Task(public, feature_map, notes, cost)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Training data, checked: images or a table (n, d), and one label each."""
+
+    source: ImageSource | NDArray[Any]
+    labels: Labels
+
+    @property
+    def width(self) -> int | None:
+        """Columns of a table; None for images."""
+        return None if isinstance(self.source, ImageSource) else int(self.source.shape[1])
+
+
+def read_examples(images: Any, labels: Any, *, table: bool) -> Examples:
+    """Images or a table with their labels, as for `plan`. Raises InputError when they cannot be used."""
+    if not table:
+        source = ImageSource.of(images)
+        return Examples(source, read_labels(source, labels))
+    rows = check_features(images)
+    if labels is None:
+        raise InputError("a table of numbers needs labels; give one for each row")
+    named = number_labels(label_names(labels))
+    if len(named.numbers) != len(rows):
+        raise InputError(f"{len(rows)} images need {len(rows)} labels, not {len(named.numbers)}")
+    return Examples(rows, named)
+
+
+def fit_features(
+    examples: Examples,
+    clear: int,
+    *,
+    learner: LearnerKind,
+    features: str | Path | BaseFeatures,
+    dimension: int | None,
+    ridge: float,
+    steps: int,
+    shrinkage: float,
+    seed: int,
+    threads: int,
+    progress: Progress | None = None,
+) -> tuple[FeatureMap, LearnerSpec, PrivateNotes]:
+    """Everything that depends on images: the feature map, the learner with its bounds, and what decrypting needs.
+
+    clear: how many of the training images serve for it. Other arguments and errors as for `plan`.
+    """
+    numbers = examples.labels.numbers
+    # Half an image more, so that rounding cannot lose one.
+    chosen = clear_subsample(numbers, share=min(1.0, (clear + 0.5) / len(numbers)), seed=seed)
+    source = examples.source
+    subset = source.subset(chosen) if isinstance(source, ImageSource) else source[chosen]
+    size = dimension or default_dimension(features, examples.width)
     base = choose(features, subset, seed, threads)
     bounds = choose_bounds(
         extract(base, subset, threads, progress), size, shrinkage=shrinkage, ridge=ridge, steps=steps,
         standardise=base.standardise, seed=seed,
     )  # fmt: skip
-    spec = LearnerSpec(learner, len(named.classes), size, float(ridge), float(bounds.upper), steps)
-    parameters = choose_parameters(spec, ring_dimension)
-    public = PublicTask(parameters, spec, os.urandom(16).hex())
-    measured = speed(Engine(parameters), threads)
-    cost = forecast(public, count, count if queries is None else queries, measured, threads)
-    notes = PrivateNotes(tuple(str(c) for c in named.classes), bounds.moments)
-    return Task(public, FeatureMap(base, bounds.whitening), notes, cost)
+    classes = examples.labels.classes
+    spec = LearnerSpec(learner, len(classes), size, float(ridge), float(bounds.upper), steps)
+    notes = PrivateNotes(tuple(str(c) for c in classes), bounds.moments)
+    return FeatureMap(base, bounds.whitening), spec, notes

@@ -92,12 +92,12 @@ class Task:
         arrays, settings = self.feature_map.to_arrays()
         header = {"task": self.public.to_dict(), "features": settings, "notes": self.notes.to_dict()}
         shapes = {name: (array.dtype.type, array.shape) for name, array in arrays.items()}
+        public = public_path(Path(path))
         with Writer(Path(path), Kind.TASK, header, shapes, private=True) as writer:
             for name, array in arrays.items():
                 writer.write(name, array)
-        public = public_path(Path(path))
-        with Writer(public, Kind.PUBLIC_TASK, {"task": self.public.to_dict()}, {}):
-            pass
+            with Writer(public, Kind.PUBLIC_TASK, {"task": self.public.to_dict()}, {}):
+                pass  # inside, so that neither file appears when one of them cannot be written
         return public
 
     @classmethod
@@ -125,4 +125,3 @@ def load_public(path: str | os.PathLike[str]) -> PublicTask:
     """Read the public half of a task. Raises FormatError."""
     with Reader.open(Path(path), Kind.PUBLIC_TASK) as reader:
         return PublicTask.from_dict(reader.header.get("task"))
-

@@ -9,6 +9,7 @@ hardness of ring learning with errors, not on this.
 from __future__ import annotations
 
 import importlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ PENALTY = 1e-2
 """C of scikit-learn's logistic regression, for ciphertexts and clear pixels alike."""
 
 Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,34 @@ class ByteTest:
     spread: float
 
 
-def sample_ciphertexts(task: Task, secret: SecretKey, columns: NDArray[np.float64], threads: int) -> tuple[Bytes, int]:
+def sample_ciphertexts(task: Task, secret: SecretKey, columns: Floats, threads: int) -> tuple[Bytes, int]:
     """Encrypt each row of columns (n, D) alone; returns (n, SAMPLED) bytes and the bytes that a ciphertext has."""
-    encryptor, circuit = SecretEncryptor(secret), task.public.circuit
-    scale = task.public.parameters.scales[circuit.top]
+    encryptor = SecretEncryptor(secret)
 
-    def one(row: NDArray[np.float64]) -> tuple[Bytes, int]:
-        slots = circuit.layout.pack(row[None])
-        encoded = encryptor.engine.encode(slots, scale, circuit.top + 1)
-        message, _ = encryptor.row(Plaintext(encoded, scale))
+    def one(row: Floats) -> tuple[Bytes, int]:
+        message = _encrypt(task, encryptor, row[None])
         return message[np.linspace(0, message.size - 1, SAMPLED).astype(np.int64)], message.size
 
     with ThreadPoolExecutor(threads) as pool:
         rows = list(pool.map(one, columns))
     return np.stack([row for row, _ in rows]), rows[0][1]
+
+
+def time_encryption(task: Task, secret: SecretKey, columns: Floats) -> float:
+    """Seconds to encode, encrypt and pack columns (n, D) as `encrypt` does, as many images a ciphertext as fit."""
+    encryptor, step = SecretEncryptor(secret), task.public.circuit.layout.images
+    started = time.perf_counter()
+    for start in range(0, len(columns), step):
+        _encrypt(task, encryptor, columns[start : start + step])
+    return time.perf_counter() - started
+
+
+def _encrypt(task: Task, encryptor: SecretEncryptor, columns: Floats) -> Bytes:
+    """The packed message half of one ciphertext."""
+    circuit = task.public.circuit
+    scale = task.public.parameters.scales[circuit.top]
+    encoded = encryptor.engine.encode(circuit.layout.pack(columns), scale, circuit.top + 1)
+    return encryptor.row(Plaintext(encoded, scale))[0]
 
 
 def byte_test(target: str, encrypted: Bytes, clear: Bytes, truth: NDArray[np.bool_], training: int) -> ByteTest:

@@ -15,7 +15,7 @@ from cipherlens.report.illustration import SAMPLED
 from cipherlens.report.results import Answered, Demonstration
 from cipherlens.report.wording import accuracy_rows, cost_rows, megabytes, percent, seconds, watch_sentence
 
-REPORT, SUMMARY, SHEET = "report.html", "summary.json", "contact-sheet.png"
+REPORT, SUMMARY, SHEET, PLOT = "report.html", "summary.json", "contact-sheet.png", "seconds-by-year.svg"
 
 HEX_LINES = 24
 HEX_WIDTH = 16
@@ -30,6 +30,7 @@ def files(demo: Demonstration) -> dict[str, bytes]:
     return {
         SUMMARY: (json.dumps(demo.summary, indent=2, allow_nan=False) + "\n").encode(),
         SHEET: sheet.draw(demo.answers, demo.classes, title),
+        PLOT: _plot(demo),
         REPORT: render(demo).encode(),
     }
 
@@ -38,7 +39,6 @@ def render(demo: Demonstration) -> str:
     """The page."""
     s, seen, watch = demo.summary, demo.seen, demo.watch
     wrong = sum(answer.wrong for answer in demo.answers)
-    plot = published.draw(s["train_seconds"], s["classify_seconds"] / len(demo.answers), int(demo.date[:4]))
     threads = f"{s['threads']} thread{'s' if s['threads'] > 1 else ''}"
     values = {
         "css": _resource("page.css"),
@@ -60,7 +60,7 @@ def render(demo: Demonstration) -> str:
         "seen_noise": _inline(sheet.png(sheet.noise_picture(seen.content, 32))),
         "seen_label": escape(seen.image.original or seen.image.name),
         "hex": _hex(seen.content, seen.offset),
-        "parties": _parties(demo),
+        "held": _held(demo),
         "watch": escape(watch_sentence(watch)),
         "opened": _items(watch.opened),
         "outside": _items(watch.outside[:MOST_OUTSIDE]),
@@ -73,12 +73,13 @@ def render(demo: Demonstration) -> str:
         "ring_bits": str(s["ring_dimension"].bit_length() - 1),
         "margin": f"{demo.forecast.security_margin_bits:.0f}",
         "refusals": "".join(
-            f"<p>To {escape(r.tried)}:</p><blockquote>{escape(r.sentence)}</blockquote>" for r in demo.refusals
+            f"<p>To {escape(r.tried)}:</p><pre class=told>$ {escape(r.command)}\n<b>{escape(r.sentence)}</b></pre>"
+            for r in demo.refusals
         ),
         "dimension": "128",
         "accuracy": _rows(accuracy_rows(demo), numbers={1}),
         "cost": _rows(cost_rows(demo), numbers={1, 2}),
-        "plot": _svg(plot),
+        "plot": _svg(_plot(demo)),
         "version": __version__,
         "features": s["features"],
         "steps": "5",
@@ -157,17 +158,12 @@ def _hex(content: bytes, offset: int) -> str:
     return "\n".join(lines)
 
 
-def _parties(demo: Demonstration) -> str:
-    rows = []
-    for party in demo.parties:
-        held = "<br>".join(
-            f'<code>{escape(name)}</code> <span class="quiet">{megabytes(size)}</span>' for name, size in party.files
-        )
-        rows.append(
-            f'<tr><td class="key">{escape(party.name)}</td><td>{escape(party.processes)}</td><td class="held">{held}</td>'
-            f"<td>{escape(party.never)}</td></tr>"
-        )
-    return "".join(rows)
+def _held(demo: Demonstration) -> str:
+    return "".join(
+        f'<tr><td>{escape(h.what)}</td><td class="number">{"" if h.size is None else megabytes(h.size)}</td>'
+        f'<td class="mark">{"●" if h.owner else ""}</td><td class="mark">{"●" if h.server else "–"}</td></tr>'
+        for h in demo.holdings
+    )
 
 
 def _byte_rows(demo: Demonstration) -> str:
@@ -193,6 +189,11 @@ def _rows(rows: Iterable[Sequence[str]], numbers: set[int]) -> str:
 
 def _items(names: Iterable[str]) -> str:
     return "".join(f"<li><code>{escape(name)}</code></li>" for name in names)
+
+
+def _plot(demo: Demonstration) -> bytes:
+    s = demo.summary
+    return published.draw(s["train_seconds"], s["classify_seconds"] / len(demo.answers), int(demo.date[:4]))
 
 
 def _svg(content: bytes) -> str:

@@ -26,6 +26,19 @@ NAMED_SECONDS: Final = {
 }  # fmt: skip
 
 
+SHORT_NAMES: Final = {
+    "HELR (authors' repository)": "HELR, code",
+    "HELR (paper)": "HELR, paper",
+    "HETAL, five data sets, longest": "HETAL, longest of five",
+    "HETAL, five data sets, shortest": "HETAL, shortest of five",
+    "Kim et al. (iDASH 2017 winner)": "Kim et al., not images",
+}
+
+# Labels stand to the right of their points, except where that would cover a neighbour: (points right, points up).
+LEFT: Final = frozenset({"Multiplexed ResNet-20"})
+SHIFTED: Final = {"Concrete ML, VGG, 24 cores": (8.0, 11.0)}
+
+
 @dataclass(frozen=True)
 class Published:
     """A figure that someone published.
@@ -100,9 +113,11 @@ def _panel(axes: Axes, theirs: Sequence[Published], ours: float, words: str, yea
         same = sorted((p for p in theirs if p.year == when), key=lambda p: p.seconds)
         places = _apart([p.seconds for p in same], 1.75)
         for point, place in zip(same, places, strict=True):
+            left = point.system in LEFT
             axes.annotate(
-                _short(point.system), (when, place), xytext=(7, 0), textcoords="offset points", va="center",
-                fontsize=7.5, color=INK,
+                SHORT_NAMES.get(point.system, point.system), (when, place), textcoords="offset points",
+                xytext=SHIFTED.get(point.system, (-7.0 if left else 7.0, 0.0)), ha="right" if left else "left",
+                va="center", fontsize=7.5, color=INK,
             )  # fmt: skip
     axes.plot(year, ours, "*", color=OURS, markersize=15, zorder=4)
     axes.annotate(
@@ -138,10 +153,6 @@ def _legend(figure: Figure) -> None:
         ],
         loc="outside lower center", ncols=5, frameon=False, fontsize=8, labelcolor=INK, handletextpad=0.2,
     )  # fmt: skip
-
-
-def _short(system: str) -> str:
-    return system.replace(" (authors' repository)", ", code").replace(" (iDASH 2017 winner)", "")
 
 
 def _seconds(value: float) -> str:

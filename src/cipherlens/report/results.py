@@ -73,13 +73,13 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Party:
-    """Who held what: (file, bytes) for each, and what was never there."""
+class Holding:
+    """Something that a party held: what, its bytes (None for what is part of another file), and which parties."""
 
-    name: str
-    processes: str
-    files: tuple[tuple[str, int], ...]
-    never: str
+    what: str
+    size: int | None
+    owner: bool
+    server: bool
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Demonstration:
     answers: tuple[Answered, ...]
     photos: tuple[Answered, ...]
     photo_seconds: float
-    parties: tuple[Party, ...]
+    holdings: tuple[Holding, ...]
     watch: ServerWatch
     seen: Seen
     ciphertext_bytes: int

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -14,41 +15,38 @@ from cipherlens.report.wording import accuracy_rows, cost_rows, megabytes, perce
 
 
 def show(demo: Demonstration, console: Console) -> None:
-    """Print who held what, what came out, what it cost, what was refused, and what bytes told."""
-    held = _table("Who held what", ("", "files", "never had"))
-    for party in demo.parties:
-        listed = "\n".join(f"{name}  {megabytes(size)}" for name, size in party.files)
-        held.add_row(Text(party.name, "bold"), listed, party.never)
-    console.print(held)
-    console.print(Text(watch_sentence(demo.watch), "dim"))
-    _print(console, "What came out, on 200 test images", ("", "right", ""), accuracy_rows(demo))
-    _print(console, "What it cost", ("", "forecast", "measured"), cost_rows(demo))
-    told = _table("A logistic regression trained on the bytes (an illustration, not a proof)", ("", "ciphertexts", "clear pixels"))
-    for test in demo.byte_tests:
-        told.add_row(test.target, f"{percent(test.encrypted)}  (chance {test.chance:.0%} ± {test.spread:.0%})", percent(test.clear))
-    console.print(told)
-    refused = _table("Refused", ("tried", "answer"))
-    for refusal in demo.refusals:
-        refused.add_row(refusal.tried, refusal.sentence)
-    console.print(refused)
+    """Print who held what, what came out, what it cost, what bytes told, and what was refused."""
+    held = [
+        (h.what, "" if h.size is None else megabytes(h.size), "●" if h.owner else "", "●" if h.server else "–")
+        for h in demo.holdings
+    ]
+    _print(console, "Who held what", ("", "", "owner", "server"), held, {1})
+    console.print(watch_sentence(demo.watch) + "\n", style="dim", highlight=False)
+    _print(console, f"What came out, on {len(demo.answers)} test images", ("", "right", ""), accuracy_rows(demo), {1})
+    _print(console, "What it cost", ("", "forecast", "measured"), cost_rows(demo), {1, 2})
+    told = [
+        (t.target, percent(t.encrypted), f"{t.chance:.0%} ± {t.spread:.0%}", percent(t.clear)) for t in demo.byte_tests
+    ]
+    _print(
+        console, "A logistic regression trained on bytes (an illustration, not a proof)",
+        ("right answers for", "on ciphertexts", "guessing", "on clear pixels"), told, {1, 2, 3},
+    )  # fmt: skip
+    _print(console, "Refused", ("tried", "answer"), [(r.tried, escape(r.sentence)) for r in demo.refusals])
     if demo.photos:
-        photos = _table(f"Your pictures, encrypted, classified and decrypted in {demo.photo_seconds:.1f} s", ("", "answer", "score"))
-        for photo in demo.photos:
-            photos.add_row(photo.name, Text(photo.label, "bold"), f"{photo.score:.2f}")
-        console.print(photos)
+        photos = [(escape(p.name), f"[bold]{escape(p.label)}[/]", f"{p.score:.2f}") for p in demo.photos]
+        title = f"Your pictures, encrypted, classified and decrypted in {demo.photo_seconds:.1f} s"
+        _print(console, title, ("", "answer", "score"), photos, {2})
 
 
-def _print(console: Console, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = _table(title, heads)
+def _print(
+    console: Console, title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int] = ()
+) -> None:
+    """A table under its title; `right`: the columns that are aligned to the right."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="right" if place in right else "left")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
-
-
-def _table(title: str, heads: Sequence[str]) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim"
-    )
-    for head in heads:
-        table.add_column(head)
-    return table
+    console.print(Text(title, "bold"))
+    console.print(table, highlight=False)
+    console.print()

@@ -143,7 +143,9 @@ class EncryptedArray(Opaque):
         if self.ndim == 1 and numbers.ndim == 1:
             return (self * numbers).sum()
         if numbers.ndim not in (1, 2):
-            raise InputError(f"The right side of @ must be a vector or a matrix, not of shape {numbers.shape}; reshape.")
+            raise InputError(
+                f"The right side of @ must be a vector or a matrix, not of shape {numbers.shape}; reshape."
+            )
         product = self._times_matrix((numbers.shape[0], numbers[0].size), numbers.reshape(len(numbers), -1))
         if numbers.ndim == 2:
             return product
@@ -165,7 +167,9 @@ class EncryptedArray(Opaque):
         must be cleared first (see `clean`).
         """
         if axis is not None and not -self.ndim <= axis < self.ndim:
-            raise InputError(f"Axis {axis} does not exist in shape {self.shape}; use None or one of 0 ... {self.ndim - 1}.")
+            raise InputError(
+                f"Axis {axis} does not exist in shape {self.shape}; use None or one of 0 ... {self.ndim - 1}."
+            )
         if not self.shape:
             return self
         source, layout = self._cleaned(), self.layout
@@ -293,15 +297,15 @@ class EncryptedArray(Opaque):
         a, b = self._aligned(other)
         pairs = list(zip(a.ciphertexts, b.ciphertexts, strict=True))
         clean = all(x.clean and x.layout == a.layout for x in (self, other))
-        return replace(
-            a, ciphertexts=tuple(for_each(self.evaluator, lambda e, p: function(e, *p), pairs)), clean=clean
-        )
+        return replace(a, ciphertexts=tuple(for_each(self.evaluator, lambda e, p: function(e, *p), pairs)), clean=clean)
 
     def _aligned(self, other: EncryptedArray) -> tuple[EncryptedArray, EncryptedArray]:
         """Both in one layout, that of the larger, and at one level, the lower. No level is used up."""
         mine, theirs = self.evaluator.keys, other.evaluator.keys
         if mine is None or theirs is None or mine.key_id != theirs.key_id or self.plan != other.plan:
-            raise KeyMismatch("These arrays were encrypted for different keys or plans; encrypt both with the same keys.")
+            raise KeyMismatch(
+                "These arrays were encrypted for different keys or plans; encrypt both with the same keys."
+            )
         layout = self.layout if self.ndim >= other.ndim else other.layout
         level = min(self.level, other.level)
         return self._spread(layout)._at(level), other._spread(layout)._at(level)
@@ -310,7 +314,9 @@ class EncryptedArray(Opaque):
         """Broadcast to a layout. Scalars fill all slots and short vectors all rows, so nothing moves."""
         if layout == self.layout:
             return self
-        if not self.shape or (self.layout.repeated and layout == self.layout.with_shape((*layout.shape[:-1], *self.shape))):
+        if not self.shape or (
+            self.layout.repeated and layout == self.layout.with_shape((*layout.shape[:-1], *self.shape))
+        ):
             return replace(self, layout=layout, ciphertexts=self.ciphertexts * layout.ciphertexts, clean=layout.full)
         kinds = ["one number a row" if x.column else f"shape {x.shape}" for x in (self.layout, layout)]
         raise InputError(
@@ -350,7 +356,9 @@ class EncryptedArray(Opaque):
     def _times_matrix(self, shape: tuple[int, int], matrix: Floats | EncryptedMatrix) -> EncryptedArray:
         steps, layout = self.plan.steps, self.layout
         if not self.shape or layout.column or self.shape[-1] != shape[0]:
-            raise InputError(f"Shapes {self.shape} and {shape} do not fit a product; rows of one meet columns of the other.")
+            raise InputError(
+                f"Shapes {self.shape} and {shape} do not fit a product; rows of one meet columns of the other."
+            )
         if shape[0] > steps.rows or shape[1] > steps.columns:
             raise PlanError(f"A matrix of shape {shape} is larger than the planned {self.plan.matmul}; plan with it.")
         encrypted = isinstance(matrix, EncryptedMatrix)
@@ -367,7 +375,10 @@ class EncryptedArray(Opaque):
             else multiply_matrix(evaluator, items, steps, matrix, layout.stride)
         )
         return replace(
-            source, layout=layout.with_shape((*self.shape[:-1], shape[1])), ciphertexts=tuple(products), clean=self.clean
+            source,
+            layout=layout.with_shape((*self.shape[:-1], shape[1])),
+            ciphertexts=tuple(products),
+            clean=self.clean,
         )
 
 

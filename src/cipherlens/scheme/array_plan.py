@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from math import ceil, isfinite
@@ -24,7 +25,7 @@ COMPARISON_SCALE_BITS = (38, 37, 36, 35, 34, 33, 32, 39, 40, 41)
 """Bits of a level in order of preference. Beyond 38, where key switches cost more, only if noise demands it."""
 
 _LARGEST_PRIME_BITS = 49
-_LEAST_HEADROOM_BITS = 8  # of the first prime above the scale: one for the sign, one to notice an overflow, six for values
+_LEAST_HEADROOM_BITS = 7  # of the first prime above the scale: a sign, a bit to notice overflow, the rest for values
 _SPECIAL_SLACK_BITS = (4, 3, 2, 1)  # of the special primes above a digit: four make key switching noise vanish
 
 
@@ -55,7 +56,7 @@ class ArrayPlan:
 
     shape: tuple[int, ...]
     _: KW_ONLY
-    operations: tuple[Operation, ...] = ()
+    operations: Sequence[Operation] = ()
     depth: int = 0
     matmul: tuple[int, int] | None = None
     margin: float | None = None
@@ -71,6 +72,8 @@ class ArrayPlan:
         if self.margin is not None and "greater" not in listed:
             listed += ("greater",)
         object.__setattr__(self, "operations", listed)
+        if not isinstance(self.shape, Sequence):
+            raise InputError(f"A shape is a tuple of whole numbers, not {self.shape!r}; for a vector give (n,).")
         object.__setattr__(self, "shape", tuple(self.shape))
         self._check()
         _ = self.parameters  # planning refuses here rather than later
@@ -107,7 +110,7 @@ class ArrayPlan:
 
     @property
     def largest(self) -> float:
-        """Largest |value| that may come up anywhere; larger ones wrap around, which decryption notices."""
+        """Largest |value| that may come up anywhere; larger ones wrap around, which decryption mostly notices."""
         return self.unit * self.parameters.primes[0] / (4.0 * self.parameters.scales[0])
 
     def comparison(self, margin: float | None = None, *, levels: int | None = None) -> CompositeSign:
@@ -120,9 +123,8 @@ class ArrayPlan:
         composite = self._composite(margin, levels)
         if not self._keeps_error(composite, self.parameters):
             raise PlanError(
-                f"At {self.parameters.scale_bits} bits a level noise would make the error of this comparison "
-                f"{self.comparison_error(composite):.3g}, more than {self.error:.3g}; plan with this margin, or a "
-                "larger margin or error."
+                f"At {self.parameters.scale_bits} bits a level noise would spoil a comparison with this margin and error "
+                f"{self.error:.3g}; plan for this margin from the start, or take a larger margin or error."
             )
         return composite
 
@@ -159,7 +161,13 @@ class ArrayPlan:
         return self.depth + sum(self.cost(operation) for operation in self.operations)
 
     def level_of(self, operation: Operation) -> int:
-        """The highest level at which an operation has keys: where it first comes up in the list."""
+        """The highest level at which an operation has keys: where it first comes up in the list.
+
+        Raises:
+            PlanError: it is not listed.
+        """
+        if operation not in self.operations:
+            raise PlanError(f'This plan has no "{operation}"; list it among the operations.')
         before = self.operations[: self.operations.index(operation)]
         return self.levels - sum(self.cost(earlier) for earlier in before)
 
@@ -181,8 +189,9 @@ class ArrayPlan:
                 continue
             for scale_bits in scales if self.scale_bits is None else (self.scale_bits,):
                 found = _fit(ring, self.levels, scale_bits)
-                if found is not None and ("greater" not in self.operations or self._keeps_error(self._composite(), found)):
-                    return found
+                if found is None or ("greater" in self.operations and not self._keeps_error(self._composite(), found)):
+                    continue
+                return found
         noise = " with noise below the error of the comparison" if "greater" in self.operations else ""
         raise PlanError(
             f"{self.levels} levels and rows of {self._row} slots fit no ring of dimension "

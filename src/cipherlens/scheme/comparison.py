@@ -19,6 +19,9 @@ from cipherlens.scheme.polynomial import evaluate_polynomial
 DEFAULT_ERROR = 0.25
 """Largest error of a comparison's 0 or 1: enough to tell them apart."""
 
+LEAST_MARGIN = 2.0**-14
+"""Twice the noise that composites are made for."""
+
 
 def plan_comparison(margin: float, error: float = DEFAULT_ERROR, *, levels: int | None = None) -> CompositeSign:
     """The composite for `greater` with this margin and this largest error of its 0 or 1, in the fewest levels.
@@ -31,6 +34,8 @@ def plan_comparison(margin: float, error: float = DEFAULT_ERROR, *, levels: int 
     """
     if not 0.0 < error < 0.5:
         raise InputError(f"The error of a comparison must lie between 0 and 1/2, not {error!r}; 1/4 tells 0 from 1.")
+    if not LEAST_MARGIN <= margin < 1.0:
+        raise InputError(f"The margin must lie between 2^-14 and 1, relative to the bound, not {margin!r}; change it.")
     composite = composite_sign(margin, 2.0 * error)
     if levels is not None and composite.depth > levels:
         raise PlanError(
@@ -41,17 +46,21 @@ def plan_comparison(margin: float, error: float = DEFAULT_ERROR, *, levels: int 
 
 
 def rounding_noise(ring_dimension: int, scale: float) -> float:
-    """Largest error that one product leaves in a slot, about: that of its rescale and its key switch."""
-    return 2.0**-3.5 * ring_dimension / scale
+    """Largest error that a rescale leaves in a slot, about.
+
+    A rounding error has variance 1/12 in each coefficient of the two parts, one of which meets a ternary secret: N / 18.
+    A slot sums N of them; four standard deviations are 0.94 N.
+    """
+    return ring_dimension / scale
 
 
 def polynomial_noise(ring_dimension: int, scale: float, degree: int) -> float:
     """Largest error of an encrypted odd minimax polynomial with values near 1, about.
 
-    T_n has slopes up to n^2, so the basis values magnify rounding by that much. Largest errors seen over degrees 15 to
-    247 and rings of dimension 2^13 to 2^15 were 0.1 to 0.8 of this.
+    T_n has slopes up to n^2, so basis values magnify rounding by about as much. Measured at degrees 3 to 247 in rings of
+    dimension 2^13 to 2^15, the largest errors were 0.1 to 0.8 of this.
     """
-    return degree**2 * rounding_noise(ring_dimension, scale)
+    return (1.0 + degree**2 / 2.0) * rounding_noise(ring_dimension, scale)
 
 
 def sign(evaluator: Evaluator, value: Ciphertext, composite: CompositeSign) -> Ciphertext:

@@ -9,25 +9,20 @@ carries an element into another row, because W has no entry there: no masks, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from math import isqrt
 from typing import TypeVar
 
 import numpy as np
 
 from cipherlens.scheme.array_layout import Floats
-from cipherlens.scheme.ciphertext import Ciphertext, Plaintext
+from cipherlens.scheme.ciphertext import Ciphertext
 from cipherlens.scheme.evaluator import Evaluator
 from cipherlens.scheme.keys import rotation
+from cipherlens.scheme.linear_transform import LinearTransform, baby_steps
 
-Factor = TypeVar("Factor")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-_GROUP = 8
-"""Ciphertexts whose rotations are kept at a time."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +39,8 @@ class DiagonalSteps:
 
     @property
     def baby(self) -> int:
-        """g. A baby step costs about half a giant step, so there are about twice as many."""
-        return max(1, isqrt(2 * (self.rows + self.columns - 1)))
+        """g, a power of two."""
+        return baby_steps(self.rows + self.columns - 1)
 
     def giants(self, rows: int, columns: int) -> range:
         """m2 of every giant step for a matrix of this size."""
@@ -56,20 +51,25 @@ class DiagonalSteps:
         giants = self.giants(rows, columns)
         return sorted({*range(self.baby), *(self.baby * m for m in giants)} - {0})
 
-    def diagonals(self, matrix: Floats, slots: int, stride: int, giant: int) -> list[Floats | None]:
-        """Slot values of D[m1, giant], m1 = 0 ... g - 1, each (slots,); None where W has no entry."""
-        rows, columns = matrix.shape
-        found: list[Floats | None] = []
-        for m1 in range(self.baby):
-            d = m1 + self.baby * giant
-            j = np.arange(max(0, -d), min(columns, rows - d))
-            if j.size == 0:
-                found.append(None)
-                continue
-            row = np.zeros(stride)
-            row[j] = matrix[j + d, j]
-            found.append(np.roll(np.tile(row, slots // stride), self.baby * giant))
+    def moved_diagonals(self, matrix: Floats, slots: int, stride: int) -> dict[int, list[tuple[int, Floats]]]:
+        """By m2: every m1 with D[m1, m2] in slots, (slots,)."""
+        found: dict[int, list[tuple[int, Floats]]] = {}
+        for d, diagonal in diagonals(matrix, slots, stride).items():
+            giant = d // self.baby
+            found.setdefault(giant, []).append((d % self.baby, np.roll(diagonal, self.baby * giant)))
         return found
+
+
+def diagonals(matrix: Floats, slots: int, stride: int) -> dict[int, Floats]:
+    """By d: W[j + d, j] at j of every row, (slots,)."""
+    rows, columns = matrix.shape
+    found = {}
+    for d in range(1 - columns, rows):
+        j = np.arange(max(0, -d), min(columns, rows - d))
+        row = np.zeros(stride)
+        row[j] = matrix[j + d, j]
+        found[d] = np.tile(row, slots // stride)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,9 @@ class EncryptedMatrix:
         return next(iter(self.diagonals.values()))[0][1].level
 
 
-def for_each(evaluator: Evaluator, function: Callable[[Evaluator, Item], Result], items: Sequence[Item]) -> list[Result]:
+def for_each(
+    evaluator: Evaluator, function: Callable[[Evaluator, Item], Result], items: Sequence[Item]
+) -> list[Result]:
     """[function(evaluator, item) ...]: threads over the items, or within the only one."""
     return [function(evaluator, items[0])] if len(items) == 1 else evaluator.map(function, items)
 
@@ -106,20 +108,13 @@ def multiply_matrix(
 ) -> list[Ciphertext]:
     """Rows times a clear matrix, float64 (rows, columns), in every ciphertext.
 
-    One level. Key switches for each ciphertext: g - 1 hoisted and one for each giant step.
+    One level. Key switches for each ciphertext: g - 1 and one for each giant step, double-hoisted. The diagonals are
+    encoded once for all ciphertexts: rows + columns - 1 plaintexts in memory.
     """
-    level, parameters = items[0].level, evaluator.engine.parameters
-
-    def encoded(giant: int) -> list[tuple[int, Plaintext]]:
-        diagonals = steps.diagonals(matrix, parameters.slots, stride, giant)
-        return [
-            (m1, evaluator.encode(d.astype(np.complex128), level)) for m1, d in enumerate(diagonals) if d is not None
-        ]
-
-    def product(single: Evaluator, rotated: Sequence[Ciphertext], factors: list[tuple[int, Plaintext]]) -> Ciphertext:
-        return single.plain_products([rotated[m1] for m1, _ in factors], [factor for _, factor in factors])
-
-    return _run(evaluator, items, steps, steps.giants(*matrix.shape), encoded, product)
+    clear = diagonals(matrix, evaluator.engine.parameters.slots, stride)
+    used = {d: v.astype(np.complex128) for d, v in clear.items() if d == 0 or v.any()}
+    transform = LinearTransform.encode(evaluator.engine, used, items[0].level, baby=steps.baby)
+    return for_each(evaluator, lambda single, x: single.rescale(transform.apply(single, x)), items)
 
 
 def multiply_encrypted_matrix(
@@ -129,47 +124,19 @@ def multiply_encrypted_matrix(
 
     One level. Key switches for each ciphertext: g - 1 hoisted and two for each giant step.
     """
-    level = items[0].level
+    steps, level = matrix.steps, items[0].level
+    lowered = {
+        giant: [(m1, evaluator.at_level(diagonal, level)) for m1, diagonal in row]
+        for giant, row in matrix.diagonals.items()
+    }
+    babies = [rotation(evaluator.engine.parameters, m1) for m1 in range(steps.baby)]
 
-    def lowered(giant: int) -> list[tuple[int, Ciphertext]]:
-        return [(m1, evaluator.at_level(diagonal, level)) for m1, diagonal in matrix.diagonals[giant]]
+    def product(single: Evaluator, x: Ciphertext) -> Ciphertext:
+        rotated = single.hoisted(x, babies)
+        sums = []
+        for giant, row in lowered.items():
+            inner = single.tensor([rotated[m1] for m1, _ in row], [diagonal for _, diagonal in row])
+            sums.append(single.rotate(single.relinearise(inner), steps.baby * giant))
+        return single.rescale(single.total(sums))
 
-    def product(single: Evaluator, rotated: Sequence[Ciphertext], factors: list[tuple[int, Ciphertext]]) -> Ciphertext:
-        three = single.tensor([rotated[m1] for m1, _ in factors], [factor for _, factor in factors])
-        return single.relinearise(three)
-
-    return _run(evaluator, items, matrix.steps, matrix.diagonals, lowered, product)
-
-
-def _run(
-    evaluator: Evaluator,
-    items: Sequence[Ciphertext],
-    steps: DiagonalSteps,
-    giants: Iterable[int],
-    factors_of: Callable[[int], list[tuple[int, Factor]]],
-    product: Callable[[Evaluator, Sequence[Ciphertext], list[tuple[int, Factor]]], Ciphertext],
-) -> list[Ciphertext]:
-    """Baby steps, products, giant steps, one rescale. Factors are made once for a group of ciphertexts."""
-    parameters = evaluator.engine.parameters
-    babies = [rotation(parameters, m1) for m1 in range(steps.baby)]
-    results: list[Ciphertext] = []
-    for start in range(0, len(items), _GROUP):
-        rotated = for_each(evaluator, lambda single, x: single.hoisted(x, babies), items[start : start + _GROUP])
-        sums: list[Ciphertext] = []
-        for giant in giants:
-            factors = factors_of(giant)
-            shift = steps.baby * giant
-            moved = for_each(evaluator, partial(_moved, product, factors, shift), rotated)
-            sums = moved if not sums else [evaluator.add(a, b) for a, b in zip(sums, moved, strict=True)]
-        results += [evaluator.rescale(x) for x in sums]
-    return results
-
-
-def _moved(
-    product: Callable[[Evaluator, Sequence[Ciphertext], list[tuple[int, Factor]]], Ciphertext],
-    factors: list[tuple[int, Factor]],
-    shift: int,
-    single: Evaluator,
-    rotated: Sequence[Ciphertext],
-) -> Ciphertext:
-    return single.rotate(product(single, rotated, factors), shift)
+    return for_each(evaluator, product, items)

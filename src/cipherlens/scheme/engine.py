@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import log2, prod
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def choose_kernel() -> str:
     if wanted:
         if wanted not in names:
             raise PlanError(f"{KERNEL_VARIABLE}={wanted} does not run on this machine; it has {', '.join(names)}")
-        return wanted
+        names = [wanted]
     for name in names:
         try:
             check_kernels(name)
@@ -76,10 +77,17 @@ class Engine:
         """Slot values, shape (N / 2,), to a plaintext (limbs, N) in NTT form.
 
         Raises:
-            RangeError: values times scale exceed 2^62, or are not finite.
+            RangeError: coefficients exceed 2^62 or half the modulus, or are not finite.
         """
-        slots = np.ascontiguousarray(values, np.complex128)
+        coefficients = self.encoder.embed(np.ascontiguousarray(values, np.complex128), scale)
+        # Three primes are above 2^75, where the core's own limit is far below.
+        modulus = prod(self.parameters.primes[: min(limbs, 3)])
+        if not np.abs(coefficients).max() < modulus / 2:
+            raise RangeError(
+                f"these values cannot be encoded: at a scale of 2^{log2(scale):.1f} they reach half the modulus of "
+                f"2^{log2(modulus):.1f} at level {limbs - 1}; use smaller values or a higher level"
+            )
         try:
-            return self.ring.residues(self.encoder.embed(slots, scale), limbs, threads)
+            return self.ring.residues(coefficients, limbs, threads)
         except ValueError as error:
             raise RangeError(f"these values cannot be encoded: {error}") from None

@@ -124,6 +124,8 @@ class Evaluator:
         for x, y in zip(a, b, strict=True):
             self._same(x, a[0])
             self._same(y, b[0])
+            if x.parts != 2 or y.parts != 2:
+                raise PlanError("products are of ciphertexts of two parts; relinearise first")
         if a[0].limbs != b[0].limbs:
             raise PlanError(f"factors at levels {a[0].level} and {b[0].level}; bring both to one level first")
         data = self.engine.ring.tensor([x.data for x in a], [y.data for y in b], self.threads)
@@ -131,6 +133,8 @@ class Evaluator:
 
     def relinearise(self, a: Ciphertext, *, rescale: bool = False) -> Ciphertext:
         """Three parts to two: one key switch. With rescale the same division also drops a prime: one level."""
+        if a.parts != 3:
+            raise PlanError(f"relinearising takes a product of three parts, not a ciphertext of {a.parts}")
         scale = self._divided_scale(a, 1) if rescale else a.scale
         data = self.engine.ring.key_switch(
             a.data[2], self.key(RELINEARISATION), a.data[0], a.data[1], 1, rescale, self.threads
@@ -169,13 +173,13 @@ class Evaluator:
         Each real factor becomes the integer round(factor * scale / ciphertext.scale); the ciphertexts share a level
         but not necessarily a scale. This is how a ciphertext changes to the scale of another level.
         """
+        if not items:
+            raise PlanError("a linear combination needs at least one ciphertext")
         limbs, parts = items[0][0].limbs, items[0][0].parts
         if any(x.limbs != limbs or x.parts != parts for x, _ in items):
             raise PlanError("the ciphertexts of a linear combination must share a level")
         residues = [self._residues(round(factor * (scale / x.scale)), limbs) for x, factor in items]
-        return Ciphertext(
-            self.engine.ring.multiply_scalars([x.data for x, _ in items], residues, self.threads), scale
-        )
+        return Ciphertext(self.engine.ring.multiply_scalars([x.data for x, _ in items], residues, self.threads), scale)
 
     # ---- levels -----------------------------------------------------------------------------------------------
 
@@ -213,9 +217,7 @@ class Evaluator:
     def _automorphism(self, a: Ciphertext, galois: int) -> Ciphertext:
         if galois == 1:
             return a
-        data = self.engine.ring.key_switch(
-            a.data[1], self.key(galois), a.data[0], None, galois, False, self.threads
-        )
+        data = self.engine.ring.key_switch(a.data[1], self.key(galois), a.data[0], None, galois, False, self.threads)
         return Ciphertext(data, a.scale)
 
     def rotate(self, a: Ciphertext, steps: int) -> Ciphertext:
@@ -240,9 +242,7 @@ class Evaluator:
                 results.append(a)
                 continue
             extended = ring.inner_product(digits, self.key(galois), self.threads)
-            results.append(
-                Ciphertext(ring.mod_down(extended, a.data[0], None, galois, self.threads), a.scale)
-            )
+            results.append(Ciphertext(ring.mod_down(extended, a.data[0], None, galois, self.threads), a.scale))
         return results
 
     def real(self, a: Ciphertext) -> Ciphertext:

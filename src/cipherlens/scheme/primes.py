@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from math import log2
 
 from cipherlens.errors import PlanError
 
@@ -38,12 +39,13 @@ def is_prime(n: int) -> bool:
 
 
 def _candidates(target: int, ring_dimension: int) -> Iterator[int]:
-    """Numbers that are 1 modulo 2 * ring_dimension, ordered by their distance from target."""
+    """Numbers in (2^25, 2^50) that are 1 modulo 2 * ring_dimension, ordered by their distance from target."""
     step = 2 * ring_dimension
     below = target - (target - 1) % step
     above = below + step
-    while True:
-        if target - below <= above - target:
+    smallest = 1 << (SMALLEST_BITS - 1)
+    while below > smallest or above < LARGEST:
+        if above >= LARGEST or (below > smallest and target - below <= above - target):
             yield below
             below -= step
         else:
@@ -57,9 +59,8 @@ def nearest_prime(target: float, ring_dimension: int, taken: Set[int]) -> int:
     Raises:
         PlanError: there is none in (2^25, 2^50).
     """
-    for candidate in _candidates(round(target), ring_dimension):
-        if not 1 << (SMALLEST_BITS - 1) < candidate < LARGEST:
-            break
+    nearest = min(max(round(target), 1 << (SMALLEST_BITS - 1)), LARGEST)
+    for candidate in _candidates(nearest, ring_dimension):
         if candidate not in taken and is_prime(candidate):
             return candidate
-    raise PlanError(f"no unused prime near 2^{round(target).bit_length()} for ring dimension {ring_dimension}")
+    raise PlanError(f"no unused prime below 2^50 near 2^{log2(target):.1f} for ring dimension {ring_dimension}")

@@ -1,0 +1,587 @@
+"""What a user, a disk or an adversary can do wrong: one sentence each, nothing half-written, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_workflow import Workflow, draw_images, environment, flatten, workflow
+
+from cipherlens.cli.main import main
+from cipherlens.wire.container import Kind, Reader, Writer
+from cipherlens.wire.layout import UNSET_DIGEST, compose, place
+
+Run = Callable[..., str]
+
+EVALUATION = "KEYS/evaluation.cl"
+PLAN = ("plan", "--features", "pixels:8x8", "--dimension", "64", "--images")
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    return workflow(tmp_path_factory.getbasetemp())
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file under a folder with its size and time of change."""
+    files = (path for path in folder.rglob("*") if path.is_file() and "cache" not in path.parts)
+    return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def one_sentence(stderr: str) -> str:
+    """Check the form of a refusal: one line, no traceback, no defect."""
+    assert stderr.startswith("cipherlens: ") and stderr.count("\n") == 1, stderr
+    assert "Traceback" not in stderr and "defect" not in stderr, stderr
+    return stderr
+
+
+@pytest.fixture
+def refused(work: Workflow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in the workflow's folder that must refuse in one sentence with these words, and change no file."""
+    monkeypatch.chdir(work.root)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(work / "cache"))
+
+    def run(*arguments: str | Path, words: str) -> str:
+        before = contents(work.root)
+        status = main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        assert status == 1 and printed.out == "", printed
+        assert words in one_sentence(printed.err), printed.err
+        assert contents(work.root) == before
+        return printed.err
+
+    return run
+
+
+def rewrite(
+    source: Path, target: Path, tensors: Mapping[str, np.ndarray[Any, Any]] | None = None, **fields: object
+) -> Path:
+    """A copy with other tensors or header fields, whose hashes are right: what an adversary writes."""
+    with Reader.open(source, None) as reader:
+        arrays = {**{name: reader.read(name) for name in reader.shapes}, **(tensors or {})}
+        header, kind = {**reader.header, **fields}, reader.kind
+    with Writer(target, kind, header, {name: (a.dtype.type, a.shape) for name, a in arrays.items()}) as writer:
+        for name, array in arrays.items():
+            writer.write(name, array)
+    return target
+
+
+def tensor(path: Path, name: str) -> np.ndarray[Any, Any]:
+    with Reader.open(path, None) as reader:
+        return reader.read(name)
+
+
+def train(data: str | Path, evaluation: str | Path = EVALUATION) -> tuple[str | Path, ...]:
+    return ("train", "--data", data, "--evaluation-keys", evaluation, "--out", "model.cl")
+
+
+def classify(model: str | Path, data: str | Path, evaluation: str | Path = EVALUATION) -> tuple[str | Path, ...]:
+    return ("classify", "--model", model, "--data", data, "--evaluation-keys", evaluation, "--out", "reply.cl")
+
+
+def decrypt(reply: str | Path, keys: str = "KEYS") -> tuple[str | Path, ...]:
+    return ("decrypt", "--reply", reply, "--keys", keys, "--out", "predictions.csv")
+
+
+def encrypt(images: str | Path, *more: str | Path) -> tuple[str | Path, ...]:
+    return ("encrypt", "--task", "task.cl", "--keys", "KEYS", "--images", images, "--out", "data.cl", *more)
+
+
+# ---- passphrases and keys -------------------------------------------------------------------------------------------
+
+
+def test_wrong_passphrase(work: Workflow, refused: Run) -> None:
+    (work / "right.txt").write_text("right\n")
+    (work / "wrong.txt").write_text("wrong\n")
+    (work / "empty.txt").write_text("\nsecond line\n")
+    work.run("keys", "create", "--task", "task.cl", "--passphrase-file", "right.txt", "--out", "GUARDED")
+    refused(*decrypt("reply.cl", "GUARDED"), "--passphrase-file", "wrong.txt", words="the passphrase is wrong")
+    refused(
+        *decrypt("reply.cl", "GUARDED"), "--passphrase-file", "empty.txt", words="the first line of empty.txt is empty"
+    )
+    refused(*decrypt("reply.cl", "GUARDED"), "--passphrase-file", "none.txt", words="cannot be read (No such file")
+    refused(*decrypt("reply.cl", "GUARDED"), words="there is no terminal to ask for the passphrase")
+    create = ("keys", "create", "--task", "task.cl", "--out", "NEW")
+    refused(*create, "--passphrase-file", "empty.txt", words="is empty")
+    refused(*create, "--passphrase-file", "right.txt", "--no-passphrase", words="exclude each other")
+
+
+def test_keys_are_never_replaced(work: Workflow, refused: Run) -> None:
+    refused("keys", "create", "--task", "task.cl", "--no-passphrase", "--out", "KEYS", words="never replaced")
+
+
+def test_another_keys_ciphertext(work: Workflow, refused: Run) -> None:
+    refused(*train("data.cl", "OTHER/evaluation.cl"), words="another key pair than the images")
+    refused(*classify("model.cl", "query.cl", "OTHER/evaluation.cl"), words="another key pair than the images")
+    refused(*decrypt("reply.cl", "OTHER"), words="this reply is under another key")
+    refused("decrypt", "--model", "model.cl", "--keys", "OTHER", words="this model is under another key")
+    stranger = work / "stranger.cl"
+    work.run("encrypt", "--task", "task.cl", "--keys", "OTHER/public.cl", "--images", "test", "--out", stranger)
+    refused(*train("data.cl"), "--data", "stranger.cl", words="stranger.cl is under another key than data.cl")
+    refused(*classify("model.cl", "stranger.cl"), words="stranger.cl is under another key than model.cl")
+
+
+def test_a_reply_that_lies_about_its_key(work: Workflow, refused: Run) -> None:
+    """The header names the other key: what decrypts is noise, and is refused as such, not shown."""
+    with Reader.open(work / "OTHER" / "public.cl", None) as reader:
+        other = reader.header["key_id"]
+    forged = rewrite(work / "reply.cl", work / "forged.cl", key_id=other)
+    assert "another key" not in refused(*decrypt(forged, "OTHER"), words="")
+    forged = rewrite(work / "model.cl", work / "forged.cl", key_id=other)
+    refused("decrypt", "--model", forged, "--keys", "OTHER", words="")
+
+
+def test_mixed_key_folders(work: Workflow, refused: Run) -> None:
+    (work / "MIXED").mkdir()
+    for source, name in (("KEYS", "secret.cl"), ("OTHER", "public.cl")):
+        (work / "MIXED" / name).write_bytes((work / source / name).read_bytes())
+    refused(
+        "encrypt", "--task", "task.cl", "--keys", "MIXED", "--images", "test", "--out", "data.cl",
+        words="belong to different key pairs",
+    )  # fmt: skip
+
+
+def test_another_tasks_data(work: Workflow, refused: Run) -> None:
+    work.run("keys", "create", "--task", "other.cl", "--no-passphrase", "--out", "OTHERTASK")
+    work.run(
+        "encrypt", "--task", "other.cl", "--keys", "OTHERTASK", "--images", "train", "--out", "other-data.cl"
+    )  # fmt: skip
+    refused(*train("data.cl"), "--data", "other-data.cl", words="other-data.cl belongs to another task than data.cl")
+    refused(*classify("model.cl", "other-data.cl"), words="other-data.cl belongs to another task than model.cl")
+    refused(*train("other-data.cl"), words="other parameters")
+    refused(*decrypt("reply.cl", "OTHERTASK"), words="another key")
+    refused(
+        "encrypt", "--task", "other.cl", "--keys", "KEYS", "--images", "test", "--out", "data.cl",
+        words="other parameters than the task's",
+    )  # fmt: skip
+    # Two plans of the same images give tasks that are kept apart, though all their numbers agree.
+    work.run(*PLAN, "train", "--out", "twin.cl")
+    refused(
+        "encrypt", "--task", "twin.cl", "--keys", "KEYS", "--images", "test", "--out", "data.cl",
+        words="made for another task",
+    )  # fmt: skip
+
+
+def test_the_wrong_file(work: Workflow, refused: Run) -> None:
+    refused(*train("model.cl")[:-1], "x.cl", words="holds an encrypted model, but encrypted images is needed here")
+    refused(*train("data.cl", "KEYS/public.cl"), words="holds a public key")
+    refused(*classify("data.cl", "query.cl"), words="holds encrypted images")
+    refused(*decrypt("model.cl"), words="holds an encrypted model")
+    refused(*train("missing.cl"), words="there is no file missing.cl")
+    refused(*train("train"), words="is a folder")
+    refused("inspect", "train/northern-goldfinch/holiday-snapshot-00000.png", words="holiday-snapshot-00000.png")
+    refused("recompute", "data.cl", "--data", "data.cl", "--evaluation-keys", EVALUATION, words="encrypted images")
+    refused("recompute", "reply.cl", "--data", "query.cl", "--evaluation-keys", EVALUATION, words="give both")
+
+
+# ---- damaged and hostile files --------------------------------------------------------------------------------------
+
+FILES = (
+    "task.cl", "task.public.cl", "KEYS/secret.cl", "KEYS/public.cl", EVALUATION, "data.cl", "model.cl", "reply.cl",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_truncated_and_flipped_files(work: Workflow, refused: Run, name: str) -> None:
+    """Cut anywhere, one bit turned anywhere: refused by name."""
+    content = (work / name).read_bytes()
+    choice = random.Random(name)
+    damaged = work / "damaged.cl"
+    header = int.from_bytes(content[:8], "little")
+    # task.public.cl has no body: everything it says is in its header.
+    for length in {0, 5, 8 + header // 2, len(content) - 1, choice.randrange(len(content))}:
+        damaged.write_bytes(content[:length])
+        refused("inspect", "damaged.cl", words="damaged.cl")
+    positions = [
+        0,
+        6,
+        8 + header // 2,
+        8 + header - 9,
+        len(content) - 1,
+        *(choice.randrange(len(content)) for _ in range(3)),
+    ]
+    for position in positions:
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << choice.randrange(8)
+        damaged.write_bytes(flipped)
+        refused("inspect", "damaged.cl", words="")
+    damaged.write_bytes(content + b"\0")
+    refused("inspect", "damaged.cl", words="damaged.cl was altered")
+
+
+def test_commands_refuse_damaged_files(work: Workflow, refused: Run) -> None:
+    def flipped(name: str) -> Path:
+        content = bytearray((work / name).read_bytes())
+        content[len(content) // 2] ^= 4
+        path = work / f"flipped-{Path(name).name}"
+        path.write_bytes(content)
+        return path
+
+    refused(*train(flipped("data.cl")), words="was altered")
+    refused(*train("data.cl", flipped(EVALUATION)), words="was altered")
+    refused(*classify(flipped("model.cl"), "query.cl"), words="was altered")
+    refused(*decrypt(flipped("reply.cl")), words="was altered")
+    refused("keys", "create", "--task", flipped("task.cl"), "--no-passphrase", "--out", "NEW", words="was altered")
+
+
+def test_residues_out_of_range(work: Workflow, refused: Run) -> None:
+    """Hashes that match and residues that are none: every bit set, in one ciphertext of each kind of file."""
+
+    def spoiled(name: str, tensor_name: str) -> Path:
+        table = tensor(work / name, tensor_name).copy()
+        table.reshape(-1)[-64:] = 0xFF
+        return rewrite(work / name, work / f"spoiled-{tensor_name}.cl", {tensor_name: table})
+
+    words = "a residue is not below its prime"
+    data, model, reply = spoiled("data.cl", "message"), spoiled("model.cl", "weights"), spoiled("reply.cl", "scores")
+    refused(*train(data), words=words)
+    refused(*classify(model, "query.cl"), words=words)
+    refused(*decrypt(reply), words=words)
+    public = spoiled("KEYS/public.cl", "half")
+    refused("encrypt", "--task", "task.cl", "--keys", public, "--images", "test", "--out", "data.cl", words=words)
+    keys = spoiled(EVALUATION, "key.0")
+    refused(*train("data.cl", keys), words=words)
+    for path in (data, model, reply, public, keys):
+        refused("inspect", path, words=words)
+
+
+def test_a_header_that_promises_ten_terabytes(work: Workflow, refused: Run) -> None:
+    """Refused before anything of that size is allocated or read."""
+    big = work / "big.cl"
+    big.write_bytes((10**13).to_bytes(8, "little") + b"{}")
+    refused("inspect", "big.cl", words="its header would take 10000000000000 bytes")
+    with Reader.open(work / "data.cl", Kind.IMAGES) as reader:
+        header, names = dict(reader.header), reader.read("names")
+    row = tensor(work / "data.cl", "message").shape[1]
+    shapes = {
+        "message": (np.uint8, (10**13 // row, row)), "seeds": (np.uint8, (10**13 // row, 32)), "names": (np.uint8, names.shape),
+    }  # fmt: skip
+    big.write_bytes(compose(Kind.IMAGES, {**header, "labelled": False}, place(shapes), UNSET_DIGEST[:-1] + "1"))
+    refused(*train("big.cl"), words="was truncated: its header describes 100")
+    refused("inspect", "big.cl", words="was truncated: its header describes 100")
+    # The same promise in the kind's own fields.
+    rewrite(work / "data.cl", big, images=10**12)
+    refused(*train("big.cl"), words="and should be uint8")
+    rewrite(work / "reply.cl", big, images=10**12)
+    refused(*decrypt("big.cl"), words="big.cl")
+    rewrite(work / "data.cl", big, images=10**30)
+    refused(*train("big.cl"), words="images = ")
+
+
+def test_level_and_scale_that_do_not_match(work: Workflow, refused: Run) -> None:
+    """Levels and scales follow from the task; a file that deviates belongs to another task or is none."""
+    odd = work / "odd.cl"
+    weights = tensor(work / "model.cl", "weights")
+    rewrite(work / "model.cl", odd, {"weights": weights[: weights.size // 2].copy()})
+    refused(*classify("odd.cl", "query.cl"), words="should be uint8")
+    message = tensor(work / "data.cl", "message")
+    rewrite(work / "data.cl", odd, {"message": message[:, : message.shape[1] // 2].copy()})
+    refused(*train("odd.cl"), words="and should be uint8")
+    scores = tensor(work / "reply.cl", "scores")
+    rewrite(work / "reply.cl", odd, {"scores": np.concatenate([scores, scores], axis=1)})
+    refused(*decrypt("odd.cl"), words="and should be uint8")
+    with Reader.open(work / "query.cl", None) as reader:
+        task: Any = dict(reader.header)["task"]
+    task["parameters"]["scale_bits"] -= 1
+    rewrite(work / "query.cl", odd, task=task)
+    refused(*classify("model.cl", "odd.cl"), words="belongs to another task")
+    task["parameters"]["scale_bits"] += 1
+    task["parameters"]["primes"] = task["parameters"]["primes"] * 2
+    rewrite(work / "query.cl", odd, task=task)
+    refused(*classify("model.cl", "odd.cl"), words="security")
+
+
+def test_parameters_above_the_security_table(work: Workflow, refused: Run) -> None:
+    with Reader.open(work / "data.cl", None) as reader:
+        task: Any = dict(reader.header)["task"]
+    task["parameters"]["ring_dimension"] = 4096
+    rewrite(work / "data.cl", work / "weak.cl", task=task)
+    refused("inspect", "weak.cl", words="is above 106, the most that ring dimension 4096 allows at 128-bit security")
+    refused(*train("weak.cl"), words="at 128-bit security")
+
+
+def test_recompute_finds_any_difference(work: Workflow) -> None:
+    """A reply that decrypts to the same scores but is not what the server was asked to compute."""
+    inputs = ("--model", "model.cl", "--data", "query.cl", "--evaluation-keys", EVALUATION)
+    scores = tensor(work / "reply.cl", "scores").copy()
+    scores[0, 0] ^= 1
+    rewrite(work / "reply.cl", work / "bent.cl", {"scores": scores})
+    done = work.run("recompute", "bent.cl", *inputs, ok=False)
+    assert done.returncode == 1 and "is not what these inputs give (scores)" in done.stdout
+    rewrite(work / "reply.cl", work / "bent.cl", remark="hello")
+    done = work.run("recompute", "bent.cl", *inputs, ok=False)
+    assert done.returncode == 1 and (done.stderr or "(header)" in done.stdout)
+
+
+# ---- images and labels ----------------------------------------------------------------------------------------------
+
+
+def test_labels_of_missing_files(work: Workflow, refused: Run) -> None:
+    flatten(work / "test", work / "flat", work / "flat.csv")
+    rows = (work / "flat.csv").read_text()
+    labels = work / "labels.csv"
+    cases = {
+        rows + "lost.png,northern-goldfinch\n": "labels 1 files that are not among the images ('lost.png')",
+        "\n".join(rows.splitlines()[:-1]) + "\n": "has no label for 1 of 16 images",
+        rows + rows.splitlines()[1] + "\n": "a second time",
+        rows.replace("upland-sandpiper", "heron"): "'heron' is not a class of this task",
+        rows.replace("file,label", "name,kind"): "must begin with the line 'file,label'",
+        "": "must begin with the line",
+        rows.replace(",upland-sandpiper", ","): "lacks a file or a label",
+    }
+    for text, words in cases.items():
+        labels.write_text(text)
+        refused(*encrypt("flat", "--labels", "labels.csv"), words=words)
+    refused(*encrypt("flat", "--labels", "lost.csv"), words="lost.csv")
+    labels.write_bytes(b"file,label\n\xff\xfe\n")
+    refused(*encrypt("flat", "--labels", "labels.csv"), words="not UTF-8")
+    refused(*encrypt("flat", "--labels", "flat.csv", "--no-labels"), words="exclude each other")
+
+
+def test_one_class_only(work: Workflow, refused: Run, tmp_path: Path) -> None:
+    draw_images(tmp_path / "images", 20, seed=7, classes=("alone",))
+    refused(*PLAN, tmp_path / "images", "--out", "one.cl", words="one class only; a classifier needs at least two")
+    draw_images(tmp_path / "half", 20, seed=8, classes=("northern-goldfinch",))
+    work.run("encrypt", "--task", "task.cl", "--keys", "KEYS", "--images", tmp_path / "half", "--out", "half.cl")
+    refused(*train("half.cl"), words="at least one image of each of the 2 classes")
+
+
+def test_features_that_are_not_numbers(work: Workflow, refused: Run, tmp_path: Path) -> None:
+    table = np.random.default_rng(9).normal(size=(80, 6))
+    (tmp_path / "labels.csv").write_text("file,label\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(80)))
+    plan = ("plan", "--features", "table", "--labels", tmp_path / "labels.csv", "--images", tmp_path / "rows.npy")
+    for bad in (np.nan, np.inf):
+        spoiled = table.copy()
+        spoiled[:, 3] = bad
+        np.save(tmp_path / "rows.npy", spoiled)
+        refused(*plan, "--out", "table.cl", words="column")
+    np.save(tmp_path / "rows.npy", np.array([["a", "b"]]))
+    refused(*plan, "--out", "table.cl", words="no table of numbers")
+    (tmp_path / "rows.npy").write_bytes(b"")
+    refused(*plan, "--out", "table.cl", words="no table of numbers")
+    refused(*plan[:-1], tmp_path / "lost.npy", "--out", "table.cl", words="cannot be read")
+
+
+def test_zero_and_few_images(work: Workflow, refused: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    refused(*PLAN, tmp_path / "empty", "--out", "none.cl", words="zero images")
+    refused(*PLAN, tmp_path / "nowhere", "--out", "none.cl", words="nowhere")
+    refused(*encrypt(tmp_path / "empty"), words="zero images")
+    draw_images(tmp_path / "few", 3, seed=10)
+    refused(*PLAN, tmp_path / "few", "--out", "none.cl", words="")
+    refused(*PLAN, "train", "--clear", "1000", "--out", "none.cl", words="a quarter")
+    refused(*PLAN, "train", "--ring", "4096", "--out", "none.cl", words="does not fit")
+    refused(*PLAN, "train", "--ridge", "-1", "--out", "none.cl", words="ridge")
+    refused(*PLAN, "train", "--features", "magic", "--out", "none.cl", words="There are no features 'magic'")
+
+
+def test_broken_images(work: Workflow, refused: Run, tmp_path: Path) -> None:
+    draw_images(tmp_path / "images", 2, seed=11)
+    (tmp_path / "images" / "upland-sandpiper" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    refused(*encrypt(tmp_path / "images"), words="'upland-sandpiper/photo.heic' cannot be read: it is a HEIC file")
+    done = work.run(
+        "encrypt", "--task", "task.cl", "--keys", "KEYS", "--images", tmp_path / "images", "--skip-broken",
+        "--out", "skipped.cl",
+    )  # fmt: skip
+    assert done.stderr.startswith("skipped upland-sandpiper/photo.heic: it is a HEIC file")
+    assert "4 labels" in done.stdout
+
+
+def test_names_that_no_terminal_should_see(work: Workflow, tmp_path: Path) -> None:
+    """A contributor's file names come back to the owner: they reach the file as they are and the terminal escaped."""
+    draw_images(tmp_path / "images", 1, seed=12)
+    (photo,) = (tmp_path / "images" / "upland-sandpiper").iterdir()
+    name = b"\xff\x1b[31m.png"
+    os.rename(photo, os.fsencode(photo.parent) + b"/" + name)
+    work.run(
+        "encrypt", "--task", "task.cl", "--keys", "KEYS/public.cl", "--images", photo.parent, "--out", "odd-names.cl"
+    )
+    work.run(*classify("model.cl", "odd-names.cl")[:-1], "odd-reply.cl")
+    done = work.run("decrypt", "--reply", "odd-reply.cl", "--keys", "KEYS")
+    assert "\\udcff\\x1b[31m.png" in done.stdout and "\x1b" not in done.stdout
+    work.run("decrypt", "--reply", "odd-reply.cl", "--keys", "KEYS", "--out", "odd-names.csv")
+    assert name in (work / "odd-names.csv").read_bytes()
+
+
+# ---- disks and interruptions ----------------------------------------------------------------------------------------
+
+
+def test_unwritable_places(work: Workflow, refused: Run) -> None:
+    places = {
+        "nowhere/x.cl": "No such file",
+        "data.cl/x.cl": "Not a directory",
+        "/proc/x.cl": "cannot be written",
+        "KEYS": "is a folder",
+    }
+    for target, words in places.items():
+        refused(*encrypt("test")[:-1], target, words=words)
+        refused(*train("data.cl")[:-1], target, words=words)
+        refused(*decrypt("reply.cl")[:-1], target, words=words)
+        refused(*PLAN, "train", "--out", target, words=words)
+    refused("keys", "create", "--task", "task.cl", "--no-passphrase", "--out", "data.cl/KEYS", words="cannot be")
+    refused(*train("data.cl")[:-1], "data.cl", words="is also an input")
+    refused(*encrypt("test")[:-1], "task.cl", words="is also an input")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(work: Workflow, refused: Run, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    refused(*train("data.cl")[:-1], tmp_path / "x.cl", words="Permission denied")
+
+
+def limited(work: Workflow, kilobytes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command whose files may have so many kilobytes: what a full disk does to it."""
+    return subprocess.run(
+        ["bash", "-c", f'ulimit -f {kilobytes}; exec cipherlens "$@"', "cipherlens", *arguments],
+        cwd=work.root,
+        env=environment(work.root / "cache"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("keys", "create", "--task", "task.cl", "--no-passphrase", "--out", "FULL"),
+        ("encrypt", "--task", "task.cl", "--keys", "KEYS", "--images", "test", "--out", "data.cl"),
+        ("train", "--data", "data.cl", "--evaluation-keys", EVALUATION, "--out", "model.cl"),
+        ("decrypt", "--model", "model.cl", "--keys", "KEYS", "--out", "weights.npz"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_full_disk(work: Workflow, arguments: tuple[str, ...]) -> None:
+    before = contents(work.root)
+    done = limited(work, 1, *arguments)
+    assert done.returncode == 1
+    assert "disk" in one_sentence(done.stderr)
+    assert contents(work.root) == before and not (work / "FULL").exists()
+
+
+INTERRUPTED = """
+import os, signal, sys
+from cipherlens.wire.writer import Writer
+write, rows = Writer.write, []
+def interrupted(self, name, array):
+    write(self, name, array)
+    rows.append(name)
+    if len(rows) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGINT)
+Writer.write = interrupted
+from cipherlens.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("row", "arguments"),
+    [
+        (5, ("keys", "create", "--task", "task.cl", "--no-passphrase", "--out", "HALF")),
+        (70, ("keys", "create", "--task", "task.cl", "--no-passphrase", "--out", "HALF")),
+        (2, ("encrypt", "--task", "task.cl", "--keys", "KEYS", "--images", "test", "--out", "data.cl")),
+        (1, ("plan", "--images", "train", "--features", "pixels:8x8", "--dimension", "64", "--out", "begun.cl")),
+        (
+            2,
+            (
+                "classify",
+                "--model",
+                "model.cl",
+                "--data",
+                "query.cl",
+                "--evaluation-keys",
+                EVALUATION,
+                "--out",
+                "reply.cl",
+            ),
+        ),
+    ],
+    ids=["keys", "secret-key", "encrypt", "plan", "classify"],
+)
+def test_ctrl_c_in_the_middle_of_writing(work: Workflow, row: int, arguments: tuple[str, ...]) -> None:
+    """Interrupted with some rows on the disk: what was there stays, what was begun goes."""
+    before = contents(work.root)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(row), *arguments],
+        cwd=work.root,
+        env=environment(work.root / "cache"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 130 and done.stdout == ""
+    assert one_sentence(done.stderr) == "cipherlens: interrupted; nothing half-written was left\n"
+    assert contents(work.root) == before and not (work / "HALF").exists()
+
+
+def test_ctrl_c_while_computing(work: Workflow) -> None:
+    """A signal from outside, as soon as the process has loaded the engine."""
+    before = contents(work.root)
+    process = subprocess.Popen(
+        [
+            "cipherlens",
+            "train",
+            "--data",
+            "data.cl",
+            "--evaluation-keys",
+            EVALUATION,
+            "--out",
+            "model.cl",
+            "--threads",
+            "1",
+        ],
+        cwd=work.root,
+        env={**environment(work.root / "cache"), "CIPHERLENS_KERNEL": "portable"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    maps, until = Path(f"/proc/{process.pid}/maps"), time.monotonic() + 60
+    if maps.exists():
+        while "_evaluator" not in maps.read_text() and time.monotonic() < until:
+            time.sleep(0.01)
+    time.sleep(0.4)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == ""
+    assert one_sentence(err) == "cipherlens: interrupted; nothing half-written was left\n"
+    assert contents(work.root) == before
+
+
+def test_a_defect_is_one_sentence_too(
+    work: Workflow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(path: Path) -> None:
+        raise ZeroDivisionError("the secret is 42")
+
+    monkeypatch.setattr("cipherlens.cli.contents.read_contents", fail)
+    assert main(["inspect", str(work / "data.cl")]) == 1
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and "ZeroDivisionError" in printed and "CIPHERLENS_TRACEBACK=1" in printed
+    assert "42" not in printed
+    monkeypatch.setenv("CIPHERLENS_TRACEBACK", "1")
+    assert main(["inspect", str(work / "data.cl")]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_too_little_memory(work: Workflow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(path: Path) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("cipherlens.cli.contents.read_contents", fail)
+    assert main(["inspect", str(work / "data.cl")]) == 1
+    assert "memory" in one_sentence(capsys.readouterr().err)
