@@ -17,6 +17,7 @@ import pytest
 from cli_workflow import Workflow, draw_images, environment, flatten, workflow
 
 from cipherlens.cli.main import main
+from cipherlens.learning.task import PublicTask
 from cipherlens.wire.container import Kind, Reader, Writer
 from cipherlens.wire.layout import UNSET_DIGEST, compose, place
 
@@ -293,7 +294,10 @@ def test_level_and_scale_that_do_not_match(work: Workflow, refused: Run) -> None
         task: Any = dict(reader.header)["task"]
     task["parameters"]["scale_bits"] -= 1
     rewrite(work / "query.cl", odd, task=task)
-    refused(*classify("model.cl", "odd.cl"), words="belongs to another task")
+    refused(*classify("model.cl", "odd.cl"), words="the ids in this file's header are not those of its task")
+    other = PublicTask.from_dict(task)
+    rewrite(work / "query.cl", odd, task=task, task_id=other.id, parameters_id=other.parameters.id)
+    refused(*classify("model.cl", "odd.cl"), words="odd.cl belongs to another task than model.cl")
     task["parameters"]["scale_bits"] += 1
     task["parameters"]["primes"] = task["parameters"]["primes"] * 2
     rewrite(work / "query.cl", odd, task=task)
@@ -397,7 +401,7 @@ def test_broken_images(work: Workflow, refused: Run, tmp_path: Path) -> None:
 
 
 def test_names_that_no_terminal_should_see(work: Workflow, tmp_path: Path) -> None:
-    """A contributor's file names come back to the owner: they reach the file as they are and the terminal escaped."""
+    """A contributor's file names come back to the owner: no escape sequence among them reaches the terminal."""
     draw_images(tmp_path / "images", 1, seed=12)
     (photo,) = (tmp_path / "images" / "upland-sandpiper").iterdir()
     name = b"\xff\x1b[31m.png"
@@ -407,9 +411,9 @@ def test_names_that_no_terminal_should_see(work: Workflow, tmp_path: Path) -> No
     )
     work.run(*classify("model.cl", "odd-names.cl")[:-1], "odd-reply.cl")
     done = work.run("decrypt", "--reply", "odd-reply.cl", "--keys", "KEYS")
-    assert "\\udcff\\x1b[31m.png" in done.stdout and "\x1b" not in done.stdout
+    assert "\\xff\\x1b[31m.png" in done.stdout and "\x1b" not in done.stdout
     work.run("decrypt", "--reply", "odd-reply.cl", "--keys", "KEYS", "--out", "odd-names.csv")
-    assert name in (work / "odd-names.csv").read_bytes()
+    assert b"\\xff\x1b[31m.png,upland-sandpiper" in (work / "odd-names.csv").read_bytes()
 
 
 # ---- disks and interruptions ----------------------------------------------------------------------------------------
@@ -481,6 +485,7 @@ def interrupted(self, name, array):
         os.kill(os.getpid(), signal.SIGINT)
 Writer.write = interrupted
 from cipherlens.cli.main import main
+from cipherlens.learning.task import PublicTask
 sys.exit(main(sys.argv[2:]))
 """
 

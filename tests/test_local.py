@@ -110,15 +110,15 @@ def test_three_modes_agree(learner: Any, classes: int) -> None:
     rows, labels = table(120, classes)
     fresh, truth = table(60, classes, seed=7)
     clear, simulated, encrypted = (
-        small(mode, learner=learner).fit(rows, labels) for mode in ("clear", "simulate", "encrypted")
+        small(mode, learner=learner, steps=4).fit(rows, labels) for mode in ("clear", "simulate", "encrypted")
     )
     scores = clear.decision_function(fresh)
     assert scores.shape == ((60,) if classes == 2 else (60, classes))
     for other in (simulated, encrypted):
         strayed = np.abs(other.decision_function(fresh) - scores)
-        assert 0 < strayed.max() < 1e-3
+        assert 0 < strayed.max() < 1e-3 * np.abs(scores).max()
         assert np.array_equal(other.predict(fresh), clear.predict(fresh))
-        assert 0 < np.abs(other.model_.weights - clear.model_.weights).max() < 1e-4
+        assert 0 < np.abs(other.model_.weights - clear.model_.weights).max() < 5e-4
     assert encrypted.score(fresh, truth) > 0.8
     assert encrypted.classes_.tolist() == ["ant", "bee", "cat", "dog"][:classes]
 

@@ -83,7 +83,7 @@ def _reply(output: Output, owner: OwnerSecrets, path: Path, truth: Path | None, 
         answers = owner.decrypt(Reply.load(path))
     numbers = None if truth is None else read_truth(truth, answers.files, answers.classes)
     if out is not None:
-        write_private(out, predictions_csv(answers).encode(errors="surrogateescape"))
+        write_private(out, predictions_csv(answers).encode())
         output.say(f"{out}: {plural(len(answers.files), 'prediction')}, for you alone")
     elif len(answers.files) <= MOST_SHOWN:
         output.facts((file, label) for file, label in zip(answers.files, answers.labels, strict=True))

@@ -43,10 +43,23 @@ def noise_model(circuit: Circuit, images: int) -> NoiseModel:
 
 
 def score_noise(circuit: Circuit) -> float:
-    """Standard deviation of the error of one score: a rounding, and one more each time its partial sums are added."""
-    p = circuit.parameters
-    additions = 1 << len(circuit.score_shifts)
-    return sqrt(2 * additions) * _in_slot(p, _rounding(p)) / circuit.score_scale
+    """Standard deviation of the error of one score that classifying adds to that of the weights.
+
+    One column is copied to all B positions without a mask, so the errors of the empty ones come along: roundings of
+    the right-hand side, which the solve amplified as it does where G is zero. Several columns are moved to positions
+    of their own by key switches at a simple scale, and masked. D such errors add up in a score, weighted by features
+    of mean square 1 at most.
+    """
+    p, spec = circuit.parameters, circuit.spec
+    rounding = _in_slot(p, _rounding(p))
+    if spec.columns == 1:
+        gain = (1 - spec.schedule.residual_bound) / spec.ridge if spec.solves else 1.0
+        variance = circuit.layout.batch * (gain * rounding / circuit.target_scale) ** 2
+    else:
+        switching = sqrt(rounding**2 + _in_slot(p, _switching(p, circuit.weight_level)) ** 2) / circuit.weight_scale
+        variance = (spec.columns - 1) / 2 * switching**2 + (rounding / p.scales[circuit.score_level + 1]) ** 2
+    additions = 2 << len(circuit.score_shifts)
+    return sqrt(spec.dimension * variance + additions * (rounding / circuit.score_scale) ** 2)
 
 
 def _in_slot(parameters: Parameters, coefficient: float) -> float:

@@ -15,7 +15,7 @@ from cipherlens.report.illustration import SAMPLED
 from cipherlens.report.results import Answered, Demonstration
 from cipherlens.report.wording import accuracy_rows, cost_rows, megabytes, percent, seconds, watch_sentence
 
-REPORT, SUMMARY, SHEET, PLOT = "report.html", "summary.json", "contact-sheet.png", "seconds-by-year.svg"
+REPORT, SUMMARY, SHEET, PLOT = "report.html", "summary.json", "contact-sheet.png", "published.svg"
 
 HEX_LINES = 24
 HEX_WIDTH = 16

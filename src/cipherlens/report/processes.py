@@ -14,7 +14,8 @@ from typing import Any
 
 from cipherlens.errors import CipherlensError
 
-PROGRAM = "cipherlens"
+PROGRAM = "cipherlens.cli.main"
+"""The module whose `__main__` is the command line."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ With x in a row of slots, y[j] = sum_d x[j + d] W[j + d, j], d = -(columns - 1) 
 "Algorithms in HElib", 2014). With d = m1 + g m2, 0 <= m1 < g:
 y = sum_m2 rot_{g m2}( sum_m1 D[m1, m2] * rot_{m1} x ), D[m1, m2] the diagonal moved by g m2 to the right. The rotations
 of x share one decomposition; products are summed before the giant step and rescaled once at the end. No rotation
-carries an element into another row, because W has no entry there: no masks, and all rows are served at once.
+carries an element into another row, because W has no entry there: no masks, and all rows are served at once. A clear W
+runs as a `LinearTransform`; an encrypted one, whose products need relinearising, here.
 """
 
 from __future__ import annotations

@@ -1,0 +1,279 @@
+"""Training and classifying on ciphertexts against the clear twin, through the owner's and the server's real path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import cipherlens as cl
+from cipherlens._evaluator import available_kernels
+from cipherlens.errors import InputError, KeyMismatch, RangeError
+from cipherlens.features.feature_map import FeatureMap
+from cipherlens.features.whitening import Whitening
+from cipherlens.learning.encrypted_images import EncryptedImages
+from cipherlens.learning.noise import noise_model, score_noise
+from cipherlens.learning.results import Reply, TrainedModel
+from cipherlens.learning.twin import ClearModel, fit_clear, fit_simulated
+from cipherlens.owner.keys import Keys
+from cipherlens.planning.task import Task
+from cipherlens.scheme.engine import Engine
+from cipherlens.scheme.evaluator import Evaluator
+
+Floats = NDArray[np.float64]
+Numbers = NDArray[np.int64]
+
+FEATURES = 6
+
+
+def blobs(n: int, classes: int, seed: int = 0) -> tuple[Floats, Numbers]:
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(3).normal(size=(classes, FEATURES)) * 1.5
+    labels = np.arange(n) % classes
+    rng.shuffle(labels)
+    return rng.normal(size=(n, FEATURES)) * np.geomspace(2, 0.5, FEATURES) + centres[labels], labels
+
+
+def planned(n: int, classes: int, learner: Any = "ridge", **options: Any) -> tuple[Task, Keys, Floats, Numbers]:
+    rows, labels = blobs(n, classes)
+    task = cl.plan(rows, labels, learner=learner, features="table", threads=1, **({"steps": 2} | options))
+    return task, Keys.create(task, threads=2), rows, labels
+
+
+def twin(task: Task, rows: Floats, labels: Numbers) -> ClearModel:
+    return fit_clear(task.public.spec, task.feature_map.transform(rows), labels)
+
+
+def agree(found: ClearModel, expected: ClearModel, tolerance: float = 5e-4) -> None:
+    for name in ("weights", "right_hand_side", "residual"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=0, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def two_classes() -> tuple[Task, Keys, Floats, Numbers]:
+    """A task that most tests share: making keys takes longest."""
+    return planned(240, 2)
+
+
+# --- against the twin ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("learner", ["ridge", "fisher", "linear_means"])
+def test_every_learner_is_its_twin(learner: str, classes: int) -> None:
+    task, keys, rows, labels = planned(200, classes, learner)
+    fresh, truth = blobs(90, classes, seed=5)
+    model = cl.server.train(keys.encrypt(rows, labels), keys.evaluation)
+    answers = keys.decrypt(cl.server.classify(model, keys.encrypt(fresh), keys.evaluation))
+    expected = twin(task, rows, labels)
+    agree(keys.secrets.open(model), expected)
+    agree(answers.model, expected)
+    scores = expected.scores(task.feature_map.transform(fresh))
+    columns = answers.scores[:, 1:] if classes == 2 else answers.scores
+    assert np.abs(columns - scores).max() < 1e-3 * np.abs(scores).max()
+    assert np.array_equal(answers.numbers, expected.predict(task.feature_map.transform(fresh)))
+    assert np.mean(answers.numbers == truth) > 0.7
+    assert answers.files == tuple(str(i) for i in range(90))
+    assert answers.labels == [str(number) for number in answers.numbers]
+
+
+@pytest.mark.parametrize(("steps", "ring"), [(1, 1 << 13), (4, 1 << 14), (3, 1 << 15)])
+def test_steps_and_rings(steps: int, ring: int) -> None:
+    task, keys, rows, labels = planned(100, 2, steps=steps, ring_dimension=ring)
+    assert task.public.parameters.ring_dimension == ring
+    agree(keys.secrets.open(cl.server.train(keys.encrypt(rows, labels), keys.evaluation)), twin(task, rows, labels))
+
+
+@pytest.mark.parametrize(("learner", "classes"), [("ridge", 2), ("fisher", 3), ("linear_means", 3)])
+def test_modelled_noise_is_of_the_size_of_the_real_one(learner: str, classes: int) -> None:
+    task, keys, rows, labels = planned(200, classes, learner, steps=3)
+    circuit, spec = task.public.circuit, task.public.spec
+    columns = task.feature_map.transform(rows)
+    data = keys.encrypt(rows, labels)
+    secret = keys.secrets.secret
+    slots = circuit.layout.table(secret.decrypt(data.batch(secret.engine, 0).ciphertext))
+    half = circuit.layout.batch
+    decrypted = np.concatenate([slots.real.T, slots.imag.T])[: len(rows)]
+    noise = noise_model(circuit, len(rows))
+    assert len(rows) <= 2 * half
+    assert np.std(decrypted - columns) == pytest.approx(noise.fresh, rel=0.1)
+
+    model = cl.server.train(data, keys.evaluation)
+    expected = twin(task, rows, labels)
+    real = keys.secrets.open(model).weights - expected.weights
+    simulated = [
+        fit_simulated(spec, columns, labels, noise, np.random.default_rng(seed)).weights - expected.weights
+        for seed in range(5)
+    ]
+    assert 1 / 4 < np.std(real) / np.std(simulated) < 4
+    opened = keys.secrets.open(model)
+    answers = keys.decrypt(cl.server.classify(model, keys.encrypt(rows), keys.evaluation))
+    scores = answers.scores[:, 1:] if classes == 2 else answers.scores
+    strayed = np.std((scores - opened.scores(columns)) @ np.linalg.inv(opened.mixing))
+    assert 1 / 4 < strayed / score_noise(circuit) < 4
+
+
+# --- data sets -------------------------------------------------------------------------------------------------------
+
+
+def test_contributors_and_the_owner_train_together(two_classes: tuple[Task, Keys, Floats, Numbers]) -> None:
+    task, keys, rows, labels = two_classes
+    parts = np.split(np.arange(240), [100, 177])
+    sets = [
+        keys.encrypt(rows[parts[0]], labels[parts[0]]),
+        keys.public.encrypt(rows[parts[1]], labels[parts[1]]),
+        keys.public.encrypt(rows[parts[2]], labels[parts[2]]),
+    ]
+    assert [s.seeded for s in sets] == [True, False, False]
+    model = cl.server.train(sets, keys.evaluation)
+    assert model.counts.tolist() == np.bincount(labels).tolist()
+    agree(keys.secrets.open(model), twin(task, rows, labels))
+    query = keys.public.encrypt(rows[:30])
+    answers = keys.decrypt(cl.server.classify(model, query, keys.evaluation))
+    assert np.array_equal(answers.numbers, twin(task, rows, labels).predict(task.feature_map.transform(rows[:30])))
+
+
+def test_a_partial_last_ciphertext() -> None:
+    # D = 512 of 8,192 slots leaves 16 positions: 32 images a ciphertext.
+    task, keys, rows, labels = planned(75, 2, dimension=512, ring_dimension=1 << 14)
+    data = keys.encrypt(rows, labels)
+    assert task.public.circuit.layout.images == 32
+    assert len(data.rows) == 3
+    model = cl.server.train(data, keys.evaluation)
+    agree(keys.secrets.open(model), twin(task, rows, labels))
+    answers = keys.decrypt(cl.server.classify(model, keys.encrypt(rows[:33]), keys.evaluation))
+    assert answers.scores.shape == (33, 2)
+    assert np.array_equal(answers.numbers, twin(task, rows, labels).predict(task.feature_map.transform(rows[:33])))
+
+
+def test_more_ciphertexts_than_a_group(two_classes: tuple[Task, Keys, Floats, Numbers]) -> None:
+    task, keys, rows, labels = two_classes
+    sets = [keys.encrypt(rows[i::6], labels[i::6]) for i in range(6)]
+    agree(keys.secrets.open(cl.server.train(sets, keys.evaluation)), twin(task, rows, labels))
+
+
+def test_fewer_images_than_a_ciphertext_holds(two_classes: tuple[Task, Keys, Floats, Numbers]) -> None:
+    task, keys, rows, labels = two_classes
+    few = np.concatenate([np.flatnonzero(labels == c)[:20] for c in (0, 1)])
+    model = cl.server.train(keys.encrypt(rows[few], labels[few]), keys.evaluation)
+    agree(keys.secrets.open(model), twin(task, rows[few], labels[few]))
+    answers = keys.decrypt(cl.server.classify(model, keys.encrypt(rows[:1]), keys.evaluation))
+    assert len(answers.numbers) == 1
+
+
+def test_names_of_classes_of_a_table() -> None:
+    rows, labels = blobs(100, 2)
+    names = np.array(["benign", "malignant"])[labels]
+    task = cl.plan(rows, names, features="table", steps=1, threads=1)
+    keys = Keys.create(task)
+    model = cl.server.train(keys.encrypt(rows, names), keys.evaluation)
+    answers = keys.decrypt(cl.server.classify(model, keys.encrypt(rows), keys.evaluation))
+    assert set(answers.labels) == {"benign", "malignant"}
+    with pytest.raises(InputError, match="'unknown' is not a class of this task"):
+        keys.encrypt(rows[:1], ["unknown"])
+
+
+def test_what_does_not_belong_together_is_refused(two_classes: tuple[Task, Keys, Floats, Numbers]) -> None:
+    task, keys, rows, labels = two_classes
+    data = keys.encrypt(rows, labels)
+    stranger = Keys.create(task)
+    with pytest.raises(KeyMismatch, match="another key pair"):
+        cl.server.train(data, stranger.evaluation)
+    with pytest.raises(KeyMismatch, match="under another key"):
+        cl.server.train([data, stranger.encrypt(rows, labels)], keys.evaluation)
+    with pytest.raises(InputError, match="no labels"):
+        cl.server.train(keys.encrypt(rows), keys.evaluation)
+    with pytest.raises(InputError, match="at least one image of each"):
+        cl.server.train(keys.encrypt(rows[labels == 0], labels[labels == 0]), keys.evaluation)
+    model = cl.server.train(data, keys.evaluation)
+    reply = cl.server.classify(model, keys.encrypt(rows[:3]), keys.evaluation)
+    with pytest.raises(KeyMismatch, match="another key"):
+        stranger.decrypt(reply)
+
+
+# --- out of range ----------------------------------------------------------------------------------------------------
+
+
+def test_wrong_bounds_are_noticed() -> None:
+    rows, labels = blobs(240, 2)
+    honest = cl.plan(rows, labels, features="table", steps=4, threads=1)
+    # The task says 0.3 where the spectrum reaches beyond 1: the solve diverges.
+    spec = replace(honest.public.spec, upper=0.3)
+    task = replace(honest, public=replace(honest.public, spec=spec))
+    keys = Keys.create(task)
+    model = cl.server.train(keys.encrypt(rows, labels), keys.evaluation)
+    with pytest.raises(RangeError, match="the bounds do not fit these images"):
+        keys.secrets.open(model)
+    with pytest.raises(RangeError):
+        keys.decrypt(cl.server.classify(model, keys.encrypt(rows), keys.evaluation))
+
+
+@pytest.mark.parametrize("factor", [4.0, 0.2])
+def test_scaled_images_of_a_contributor_are_noticed(
+    two_classes: tuple[Task, Keys, Floats, Numbers], factor: float
+) -> None:
+    task, keys, rows, labels = two_classes
+    fitted = task.feature_map.whitening
+    scaled = FeatureMap(task.feature_map.base, Whitening(fitted.mean, fitted.matrix * factor))
+    contributor = replace(keys.public, task=replace(task, feature_map=scaled))
+    data = [keys.encrypt(rows[:40], labels[:40]), contributor.encrypt(rows, labels)]
+    model = cl.server.train(data, keys.evaluation)
+    with pytest.raises(RangeError):
+        keys.secrets.open(model)
+
+
+def test_honest_tasks_raise_nothing(two_classes: tuple[Task, Keys, Floats, Numbers]) -> None:
+    _, keys, _, _ = two_classes
+    for seed in range(20):
+        rows, labels = blobs(160, 2, seed=100 + seed)
+        keys.secrets.open(cl.server.train(keys.encrypt(rows, labels), keys.evaluation))
+
+
+# --- the same bytes everywhere ---------------------------------------------------------------------------------------
+
+
+def test_models_and_replies_are_the_same_bytes_everywhere(
+    two_classes: tuple[Task, Keys, Floats, Numbers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, keys, rows, labels = two_classes
+    data, query = keys.encrypt(rows, labels), keys.encrypt(rows[:50])
+
+    def outcome(threads: int) -> tuple[dict[str, bytes], bytes]:
+        model = cl.server.train(data, keys.evaluation, threads=threads)
+        reply = cl.server.classify(model, query, keys.evaluation, threads=threads)
+        return {name: table.tobytes() for name, table in model.tables.items()}, reply.scores.tobytes()
+
+    expected = outcome(1)
+    assert outcome(2) == expected
+    for kernel in available_kernels():
+        monkeypatch.setenv("CIPHERLENS_KERNEL", kernel)
+        assert Engine(data.task.parameters).kernel == kernel
+        assert outcome(2) == expected
+
+
+def test_files_give_what_memory_gives(two_classes: tuple[Task, Keys, Floats, Numbers], tmp_path: Any) -> None:
+    _, keys, rows, labels = two_classes
+    data, query = keys.encrypt(rows, labels), keys.public.encrypt(rows[:9])
+    model = cl.server.train(data, keys.evaluation)
+    reply = cl.server.classify(model, query, keys.evaluation)
+    for item, name in ((data, "data"), (query, "query"), (model, "model"), (reply, "reply")):
+        item.save(tmp_path / name)
+    again = cl.server.train(EncryptedImages.load(tmp_path / "data"), keys.evaluation)
+    assert all(np.array_equal(again.tables[name], table) for name, table in model.tables.items())
+    from_files = cl.server.classify(
+        TrainedModel.load(tmp_path / "model"), EncryptedImages.load(tmp_path / "query"), keys.evaluation
+    )
+    assert np.array_equal(from_files.scores, reply.scores)
+    read = keys.decrypt(Reply.load(tmp_path / "reply"))
+    assert np.array_equal(read.scores, keys.decrypt(reply).scores)
+
+
+def test_only_planned_keys_are_used(two_classes: tuple[Task, Keys, Floats, Numbers]) -> None:
+    task, keys, _, _ = two_classes
+    evaluator = Evaluator(Engine(task.public.parameters), keys.evaluation)
+    assert set(keys.evaluation.keys) == {request.number for request in task.public.circuit.key_requests()}
+    with pytest.raises(KeyMismatch, match="no key for the automorphism"):
+        evaluator.key(pow(5, 7, 2 * task.public.parameters.ring_dimension))
