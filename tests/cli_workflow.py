@@ -26,6 +26,7 @@ def environment(cache: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "XDG_CACHE_HOME": str(cache),
         "COLUMNS": "120",
+        "PYTHONWARNINGS": "error",
     }
 
 
