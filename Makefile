@@ -67,7 +67,7 @@ demo: build  ## train a cat classifier on encrypted photographs, and show who sa
 	@$(BIN)/cipherlens demo --out demo-output $(ARGS)
 
 lint: build  ## ruff and mypy, without changing anything
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
@@ -86,8 +86,8 @@ bench-engine: build  ## the engine beside its peers
 bench-learning: build  ## training and classifying, encrypted and in the clear
 	@$(BIN)/python benchmarks/learning.py $(ARGS)
 
-docs: build  ## README and docs/ as pages under site/, all links checked
-	@$(BIN)/python tools/build_docs.py
+docs: build  ## docs/ as a site of pages under site/, all links checked
+	@$(BIN)/mkdocs build --strict --quiet
 
 core-test: build  ## the core's own test on this machine and under AArch64 emulation
 	@tools/test_aarch64.sh

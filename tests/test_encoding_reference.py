@@ -4,8 +4,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from cipherlens._evaluator import Encoder
 from reference_embedding import embed, project
+
+from cipherlens._evaluator import Encoder
 
 
 def slot_values(n: int, seed: int) -> list[complex]:

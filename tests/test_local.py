@@ -110,7 +110,7 @@ def test_three_modes_agree(learner: Any, classes: int) -> None:
     rows, labels = table(120, classes)
     fresh, truth = table(60, classes, seed=7)
     clear, simulated, encrypted = (
-        small(mode, learner=learner, steps=4).fit(rows, labels) for mode in ("clear", "simulate", "encrypted")
+        small(mode, learner=learner).fit(rows, labels) for mode in ("clear", "simulate", "encrypted")
     )
     scores = clear.decision_function(fresh)
     assert scores.shape == ((60,) if classes == 2 else (60, classes))
@@ -121,6 +121,13 @@ def test_three_modes_agree(learner: Any, classes: int) -> None:
         assert 0 < np.abs(other.model_.weights - clear.model_.weights).max() < 5e-4
     assert encrypted.score(fresh, truth) > 0.8
     assert encrypted.classes_.tolist() == ["ant", "bee", "cat", "dog"][:classes]
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_fishers_discriminant_survives_an_early_end_of_the_solve(steps: int) -> None:
+    rows, labels = table(240, 4)
+    fresh, truth = table(200, 4, seed=7)
+    assert small(learner="fisher", steps=steps).fit(rows, labels).score(fresh, truth) > 0.85
 
 
 def test_images_in_arrays_and_in_one_folder_a_class(tmp_path: Path) -> None:

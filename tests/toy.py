@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from cipherlens._evaluator import available_kernels
 from numpy.typing import NDArray
 from reference import ReferenceRing
 
+from cipherlens._evaluator import available_kernels
 from cipherlens.owner.secret_key import SecretKey
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.evaluator import Evaluator
