@@ -24,6 +24,8 @@ IMAGES: Final = ROOT / "docs" / "images"
 README: Final = ROOT / "README.md"
 START: Final = "<!-- figures: written by benchmarks/page.py -->"
 END: Final = "<!-- end of figures -->"
+NO_BREAK_SPACE: Final = "\N{NO-BREAK SPACE}"
+NO_BREAK_HYPHEN: Final = "\N{NON-BREAKING HYPHEN}"
 
 OURS: Final = "cipherlens"
 PLOTS: Final = ("learning.png", "engine.png")
@@ -198,11 +200,20 @@ of other systems stand in [references](references.md).
 """
 
 
+def unbroken(text: str) -> str:
+    """Figures that stay with their units, and exponents in one piece, in narrow columns of tables too."""
+    kept = re.sub(r"(?<=\d) (?=(?:%|×|[mµ]?s|[kMG]B)(?: |$))", NO_BREAK_SPACE, text, flags=re.MULTILINE)
+    return re.sub(r"(?<=\de)-(?=\d)", NO_BREAK_HYPHEN, kept)
+
+
 def page(results: Path = RESULTS) -> str:
     """The text of docs/benchmarks.md."""
     return (
-        f"{INTRODUCTION}## Training and classifying\n\n{learning_section(results)}\n## The engine\n\n{engine_section(results)}"
-    ).rstrip() + "\n"
+        unbroken(
+            f"{INTRODUCTION}## Training and classifying\n\n{learning_section(results)}\n## The engine\n\n{engine_section(results)}"
+        ).rstrip()
+        + "\n"
+    )
 
 
 def readme(text: str, results: Path = RESULTS) -> str:
@@ -211,7 +222,7 @@ def readme(text: str, results: Path = RESULTS) -> str:
     _, _, after = rest.partition(END)
     if not after:
         raise ValueError(f"README.md must hold the lines {START} and {END}")
-    return f"{before}{START}\n\n{figures(results)}\n{END}{after}"
+    return f"{before}{START}\n\n{unbroken(figures(results))}\n{END}{after}"
 
 
 def outputs(results: Path = RESULTS) -> dict[Path, bytes]:

@@ -37,7 +37,7 @@ IMAGES_A_CLASS = 60
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<text>.*?)^(?P=indent)```\s*$", re.MULTILINE | re.DOTALL
 )
-LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+LINK = re.compile(r"""!?\[[^\]]*\]\(([^)\s]+)\)|<img[^>]* src="([^"]+)\"""")
 TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
 
@@ -162,7 +162,8 @@ def slugs(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(FENCE, "", page.read_text(encoding="utf-8"))
-    for address in LINK.findall(text):
+    for match in LINK.finditer(text):
+        address = match[1] or match[2]
         if re.match(r"[a-z]+:", address):
             continue
         path, _, place = address.partition("#")

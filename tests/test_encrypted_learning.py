@@ -19,6 +19,8 @@ from cipherlens.learning.noise import noise_model, score_noise
 from cipherlens.learning.results import Reply, TrainedModel
 from cipherlens.learning.twin import ClearModel, fit_clear, fit_simulated
 from cipherlens.owner.keys import Keys
+from cipherlens.planning.calibration import speed
+from cipherlens.planning.cost import forecast
 from cipherlens.planning.task import Task
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.evaluator import Evaluator
@@ -277,3 +279,38 @@ def test_only_planned_keys_are_used(two_classes: tuple[Task, Keys, Floats, Numbe
     assert set(keys.evaluation.keys) == {request.number for request in task.public.circuit.key_requests()}
     with pytest.raises(KeyMismatch, match="no key for the automorphism"):
         evaluator.key(pow(5, 7, 2 * task.public.parameters.ring_dimension))
+
+
+class CountingRing:
+    """A ring that counts key switches: whole ones, and inner products of a shared decomposition."""
+
+    def __init__(self, ring: Any) -> None:
+        self.ring, self.switches = ring, 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("key_switch", "inner_product"):
+            self.switches += 1
+        return getattr(self.ring, name)
+
+
+@pytest.mark.parametrize(("learner", "classes"), [("ridge", 2), ("ridge", 4), ("fisher", 3), ("linear_means", 2)])
+def test_the_forecast_counts_every_key_switch(learner: str, classes: int) -> None:
+    task, keys, rows, labels = planned(200, classes, learner, dimension=64, ring_dimension=1 << 13, steps=1)
+    engine = Engine(task.public.parameters)
+    ring = CountingRing(engine.ring)
+    object.__setattr__(engine, "ring", ring)
+    data = keys.encrypt(rows, labels)
+    cl.server.train(data, keys.evaluation, threads=1, engine=engine)
+    assert len(data.rows) == 2
+    assert task.cost is not None
+    assert task.cost.key_switches == ring.switches
+
+
+def test_a_forecast_grows_with_what_it_is_for(two_classes: tuple[Task, Keys, Floats, Numbers]) -> None:
+    task = two_classes[0].public
+    known = speed(Engine(task.parameters), 1)
+    few, many = forecast(task, 100, 100, known, 1), forecast(task, 60_000, 60_000, known, 1)
+    assert 0.2 < few.train_seconds < many.train_seconds < 3600
+    assert few.classify_seconds < many.classify_seconds
+    assert few.memory_bytes < many.memory_bytes < 2 * few.memory_bytes + 1e9  # bounded, whatever the images
+    assert few.evaluation_key_bytes == many.evaluation_key_bytes
