@@ -53,9 +53,10 @@ def measure(ring: Ring, threads: int, kernel: str, library: str) -> list[Record]
     elements = [rotation(p, s) for s in steps]
     digits = engine.ring.decompose(a.data[1], threads)
 
+    key = evaluator.key(elements[0])
+
     def one_more() -> object:
-        extended = engine.ring.inner_product(digits, evaluator.keys[elements[0]].data, threads)  # type: ignore[index]
-        return engine.ring.mod_down(extended, a.data[0], None, elements[0], threads)
+        return engine.ring.key_switch_digits(digits, key, a.data[0], None, elements[0], False, threads)
 
     recorder = Recorder(library, cipherlens.__version__, ring, threads)
     recorder.time("ntt", lambda: engine.ring.ntt(limbs, [0] * 8, False, threads), divide=8)

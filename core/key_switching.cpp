@@ -38,7 +38,7 @@ void Ring::decompose(double* out, const double* c, std::size_t limbs, int thread
     const std::size_t count = digits(limbs), width = limbs + special_;
     const Buffer y(pool_, limbs * n_);
     scaled_coefficients(y.get(), c, limbs, threads);
-    const std::size_t group = group_size(digit_), groups = (width + group - 1) / group;
+    const std::size_t group = group_size(digit_, width, threads), groups = (width + group - 1) / group;
     parallel_for(threads, count * groups, [&](std::size_t task, std::size_t) {
         const std::size_t d = task / groups, first = task % groups * group;
         const auto constants = digit_conversion(d, limbs);
@@ -131,7 +131,7 @@ void Ring::mod_down(double* out, const double* extended, std::size_t parts, std:
         std::memcpy(limb, extended + (part * width + limbs + i) * n_, n_ * sizeof(double));
         intt(limb, chain() + i, constants->from_factor[i]);
     });
-    const std::size_t group = group_size(special_), groups = (limbs + group - 1) / group;
+    const std::size_t group = group_size(special_, limbs, threads), groups = (limbs + group - 1) / group;
     parallel_for(threads, parts * groups, [&](std::size_t task, std::size_t) {
         const std::size_t part = task / groups, first = task % groups * group;
         const std::size_t last = first + group < limbs ? first + group : limbs;
@@ -152,78 +152,122 @@ void Ring::mod_down(double* out, const double* extended, std::size_t parts, std:
     });
 }
 
-void Ring::key_switch(double* out, const double* c, std::size_t limbs, const double* key, std::size_t key_limbs,
-                      const double* add0, const double* add1, std::size_t galois, bool rescale, int threads) const {
+template <typename DigitLimbs>
+void Ring::switch_key(double* out, const DigitLimbs& digit_limbs, std::size_t limbs, const double* key,
+                      std::size_t key_limbs, const double* add0, const double* add1, std::size_t galois, bool rescale,
+                      int threads) const {
     const std::size_t count = digits(limbs), width = limbs + special_, key_width = key_limbs + special_;
     const std::size_t rest = rescale ? limbs - 1 : limbs, tail = width - rest;
+    const double* const addends[2] = {add0, add1};
     std::vector<std::size_t> from, to;
     for (std::size_t i = 0; i < tail; ++i) from.push_back(extended_index(rest + i, limbs));
     for (std::size_t i = 0; i < rest; ++i) to.push_back(i);
     const auto constants = conversion(from, to);
     const auto source = automorphism(galois);
-    const Buffer y(pool_, limbs * n_), sums(pool_, 2 * width * n_);
-    scaled_coefficients(y.get(), c, limbs, threads);
 
-    const std::size_t up_group = group_size(digit_), up_groups = (width + up_group - 1) / up_group;
-    parallel_for(threads, up_groups, [&](std::size_t task, std::size_t) {
-        const std::size_t begin = task * up_group, end = begin + up_group < width ? begin + up_group : width;
-        const Buffer work(pool_, count * up_group * n_);
-        std::vector<std::size_t> targets;
-        for (std::size_t at = begin; at < end; ++at) targets.push_back(extended_index(at, limbs));
+    // Both sums modulo one prime, from the limbs of all digits.
+    const auto inner = [&](double* sum0, double* sum1, std::size_t at, std::size_t i,
+                           const std::vector<std::vector<const double*>>& limb) {
+        const std::size_t key_at = at < limbs ? at : key_limbs + (at - limbs);
+        std::vector<const double*> a, b0, b1;
         for (std::size_t d = 0; d < count; ++d) {
-            std::vector<double*> converted;
-            for (std::size_t at = begin; at < end; ++at)
-                converted.push_back(at < limbs && at / digit_ == d ? nullptr
-                                                                   : work.get() + (d * up_group + at - begin) * n_);
-            convert(converted.data(), y.get() + d * digit_ * n_, *digit_conversion(d, limbs), targets);
+            a.push_back(limb[d][i]);
+            b0.push_back(key + (2 * d * key_width + key_at) * n_);
+            b1.push_back(key + ((2 * d + 1) * key_width + key_at) * n_);
         }
+        kernels_.dot_pair(sum0, sum1, a.data(), b0.data(), b1.data(), count, n_, moduli_[extended_index(at, limbs)]);
+    };
+    const auto empty = [&](std::size_t size) {
+        return std::vector<std::vector<const double*>>(count, std::vector<const double*>(size));
+    };
+
+    // First the primes that are divided by: their sums as scaled coefficients.
+    const Buffer y(pool_, 2 * tail * n_);
+    const std::size_t up = group_size(digit_, tail, threads), ups = (tail + up - 1) / up;
+    parallel_for(threads, ups, [&](std::size_t task, std::size_t) {
+        const std::size_t begin = rest + task * up, end = begin + up < width ? begin + up : width;
+        const Buffer work(pool_, count * up * n_);
+        auto limb = empty(end - begin);
+        digit_limbs(begin, end, work.get(), limb);
         for (std::size_t at = begin; at < end; ++at) {
-            const std::size_t prime = targets[at - begin], key_at = at < limbs ? at : key_limbs + (at - limbs);
-            std::vector<const double*> a, b0, b1;
-            for (std::size_t d = 0; d < count; ++d) {
-                a.push_back(at < limbs && at / digit_ == d ? c + at * n_
-                                                           : work.get() + (d * up_group + at - begin) * n_);
-                b0.push_back(key + (2 * d * key_width + key_at) * n_);
-                b1.push_back(key + ((2 * d + 1) * key_width + key_at) * n_);
-            }
-            double* sum[2] = {sums.get() + at * n_, sums.get() + (width + at) * n_};
-            kernels_.dot_pair(sum[0], sum[1], a.data(), b0.data(), b1.data(), count, n_, moduli_[prime]);
-            if (at < rest) continue;
-            // A limb of the divisor: what is added at the end elsewhere is added here, times P, before the division.
+            double* const sum[2] = {y.get() + (at - rest) * n_, y.get() + (tail + at - rest) * n_};
+            inner(sum[0], sum[1], at, at - begin, limb);
+            const std::size_t prime = extended_index(at, limbs);
             for (std::size_t part = 0; part < 2; ++part) {
-                const double* addend = part == 0 ? add0 : add1;
-                if (at < limbs && addend != nullptr)
-                    kernels_.multiply_scalar(sum[part], addend + at * n_, special_product_[at], sum[part], n_,
+                if (at < limbs && addends[part] != nullptr)  // joins before the division, so times P
+                    kernels_.multiply_scalar(sum[part], addends[part] + at * n_, special_product_[at], sum[part], n_,
                                              moduli_[prime]);
                 intt(sum[part], prime, constants->from_factor[at - rest]);
             }
         }
     });
 
-    const std::size_t down_group = group_size(tail), down_groups = (rest + down_group - 1) / down_group;
-    parallel_for(threads, 2 * down_groups, [&](std::size_t task, std::size_t) {
-        const std::size_t part = task / down_groups, begin = task % down_groups * down_group;
-        const std::size_t end = begin + down_group < rest ? begin + down_group : rest;
-        const double* addend = part == 0 ? add0 : add1;
-        const Buffer work(pool_, down_group * n_);
-        std::vector<double*> converted;
+    // Then every prime that stays: its sums, less the converted tail, times the inverse of the divisor.
+    const std::size_t group = group_size(digit_ > tail ? digit_ : tail, rest, threads);
+    parallel_for(threads, (rest + group - 1) / group, [&](std::size_t task, std::size_t) {
+        const std::size_t begin = task * group, end = begin + group < rest ? begin + group : rest, size = end - begin;
+        const Buffer work(pool_, (count * group + 2 * group + 2) * n_);
+        double *converted = work.get() + count * group * n_, *sum = converted + 2 * group * n_;
+        auto limb = empty(size);
+        digit_limbs(begin, end, work.get(), limb);
         std::vector<std::size_t> targets;
-        for (std::size_t j = begin; j < end; ++j)
-            converted.push_back(work.get() + (j - begin) * n_), targets.push_back(j);
-        convert(converted.data(), sums.get() + (part * width + rest) * n_, *constants, targets);
+        for (std::size_t j = begin; j < end; ++j) targets.push_back(j);
+        for (std::size_t part = 0; part < 2; ++part) {
+            std::vector<double*> limbs_out;
+            for (std::size_t i = 0; i < size; ++i) limbs_out.push_back(converted + (part * group + i) * n_);
+            convert(limbs_out.data(), y.get() + part * tail * n_, *constants, targets);
+        }
         for (std::size_t j = begin; j < end; ++j) {
-            double *sum = sums.get() + (part * width + j) * n_, *limb = converted[j - begin];
-            double* target = out + (part * rest + j) * n_;
-            const double* added = addend == nullptr ? nullptr : addend + j * n_;
-            if (rescale && added != nullptr) {  // (sum + P * addend) / (P q): the addend takes part in the division
-                kernels_.multiply_scalar(sum, added, special_product_[j], sum, n_, moduli_[j]);
-                added = nullptr;
+            inner(sum, sum + n_, j, j - begin, limb);
+            for (std::size_t part = 0; part < 2; ++part) {
+                double *total = sum + part * n_, *target = out + (part * rest + j) * n_;
+                const double* added = addends[part] == nullptr ? nullptr : addends[part] + j * n_;
+                if (rescale && added != nullptr) {
+                    kernels_.multiply_scalar(total, added, special_product_[j], total, n_, moduli_[j]);
+                    added = nullptr;
+                }
+                kernels_.subtract_multiply(galois == 1 ? target : total, total,
+                                           converted + (part * group + j - begin) * n_, constants->inverse[j], added,
+                                           n_, moduli_[j]);
+                if (galois != 1) permute(target, total, *source);
             }
-            kernels_.subtract_multiply(galois == 1 ? target : limb, sum, limb, constants->inverse[j], added, n_,
-                                       moduli_[j]);
-            if (galois != 1) permute(target, limb, *source);
         }
     });
+}
+
+void Ring::key_switch(double* out, const double* c, std::size_t limbs, const double* key, std::size_t key_limbs,
+                      const double* add0, const double* add1, std::size_t galois, bool rescale, int threads) const {
+    const std::size_t count = digits(limbs);
+    const Buffer y(pool_, limbs * n_);
+    scaled_coefficients(y.get(), c, limbs, threads);
+    const auto digit_limbs = [&](std::size_t begin, std::size_t end, double* work,
+                                 std::vector<std::vector<const double*>>& limb) {
+        std::vector<std::size_t> targets;
+        for (std::size_t at = begin; at < end; ++at) targets.push_back(extended_index(at, limbs));
+        for (std::size_t d = 0; d < count; ++d) {
+            std::vector<double*> converted;
+            for (std::size_t at = begin; at < end; ++at) {
+                const bool own = at < limbs && at / digit_ == d;
+                double* to = own ? nullptr : work + (d * (end - begin) + at - begin) * n_;
+                converted.push_back(to);
+                limb[d][at - begin] = own ? c + at * n_ : to;
+            }
+            convert(converted.data(), y.get() + d * digit_ * n_, *digit_conversion(d, limbs), targets);
+        }
+    };
+    switch_key(out, digit_limbs, limbs, key, key_limbs, add0, add1, galois, rescale, threads);
+}
+
+void Ring::key_switch_digits(double* out, const double* stored, std::size_t limbs, const double* key,
+                             std::size_t key_limbs, const double* add0, const double* add1, std::size_t galois,
+                             bool rescale, int threads) const {
+    const std::size_t width = limbs + special_;
+    const auto digit_limbs = [&](std::size_t begin, std::size_t end, double*,
+                                 std::vector<std::vector<const double*>>& limb) {
+        for (std::size_t d = 0; d < limb.size(); ++d)
+            for (std::size_t at = begin; at < end; ++at) limb[d][at - begin] = stored + (d * width + at) * n_;
+    };
+    switch_key(out, digit_limbs, limbs, key, key_limbs, add0, add1, galois, rescale, threads);
 }
 
 }  // namespace cipherlens

@@ -97,7 +97,7 @@ void Ring::divide(double* out, const double* x, std::size_t parts, std::size_t l
         std::memcpy(limb, x + (part * limbs + rest + i) * n_, n_ * sizeof(double));
         intt(limb, rest + i, constants->from_factor[i]);
     });
-    const std::size_t group = group_size(tail), groups = (rest + group - 1) / group;
+    const std::size_t group = group_size(tail, rest, threads), groups = (rest + group - 1) / group;
     parallel_for(threads, parts * groups, [&](std::size_t task, std::size_t) {
         const std::size_t part = task / groups, first = task % groups * group;
         const std::size_t last = first + group < rest ? first + group : rest;
@@ -113,9 +113,13 @@ void Ring::divide(double* out, const double* x, std::size_t parts, std::size_t l
     });
 }
 
-std::size_t Ring::group_size(std::size_t sources) const {
+std::size_t Ring::group_size(std::size_t sources, std::size_t targets, int threads) const {
     constexpr std::size_t cached = std::size_t{1} << 15;  // doubles: 256 KiB
-    return sources * n_ > cached ? 4 : 1;
+    constexpr std::size_t most = 4;
+    if (sources * n_ <= cached) return 1;
+    const std::size_t workers = static_cast<std::size_t>(threads < 1 ? 1 : threads);
+    const std::size_t rounds = (targets + most * workers - 1) / (most * workers);  // of one group for every thread
+    return (targets + rounds * workers - 1) / (rounds * workers);
 }
 
 void Ring::convert(double* const* out, const double* y, const BaseConversion& constants,

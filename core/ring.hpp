@@ -93,13 +93,25 @@ class Ring {
     void key_switch(double* out, const double* c, std::size_t limbs, const double* key, std::size_t key_limbs,
                     const double* add0, const double* add1, std::size_t galois, bool rescale, int threads) const;
 
+    // The same from the output of decompose.
+    void key_switch_digits(double* out, const double* digits, std::size_t limbs, const double* key,
+                           std::size_t key_limbs, const double* add0, const double* add1, std::size_t galois,
+                           bool rescale, int threads) const;
+
   private:
     // Fast base conversion into several targets at once: out[i] gets target to[first + i], in NTT form, skipping null
     // pointers. y: the scaled coefficients of the sources, one limb behind the other.
     void convert(double* const* out, const double* y, const BaseConversion& constants,
                  const std::vector<std::size_t>& targets) const;
-    // How many targets to convert at once, so that sources beyond the cache are read once for all of them.
-    std::size_t group_size(std::size_t sources) const;
+    // How many of `targets` limbs to convert at once: enough that sources beyond the cache are read once for several,
+    // few enough that every thread gets the same share.
+    std::size_t group_size(std::size_t sources, std::size_t targets, int threads) const;
+    // The common part of both key switches. digit_limbs(begin, end, work, limb) sets limb[d][i] to digit d modulo the
+    // extended prime begin + i, in `work` (digits * (end - begin) limbs) or wherever it lies already.
+    template <typename DigitLimbs>
+    void switch_key(double* out, const DigitLimbs& digit_limbs, std::size_t limbs, const double* key,
+                    std::size_t key_limbs, const double* add0, const double* add1, std::size_t galois, bool rescale,
+                    int threads) const;
     std::vector<std::size_t> digit_primes(std::size_t digit, std::size_t limbs) const;
     std::shared_ptr<const BaseConversion> digit_conversion(std::size_t digit, std::size_t limbs) const;
     void scaled_coefficients(double* y, const double* c, std::size_t limbs, int threads) const;

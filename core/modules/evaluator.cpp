@@ -339,6 +339,26 @@ void bind_ring(nb::module_& m) {
              },
              "c"_a, "key"_a, "add0"_a.none(), "add1"_a.none(), "galois"_a = 1, "rescale"_a = false, "threads"_a = 1)
 
+        .def("key_switch_digits",
+             [](const Ring& ring, const Doubles& digits, const Doubles& key, std::optional<Doubles> add0,
+                std::optional<Doubles> add1, std::size_t galois, bool rescale, int threads) {
+                 require(digits.ndim() == 3 && digits.shape(2) == ring.n() && digits.shape(1) > ring.special(),
+                         "digits of another ring");
+                 const std::size_t limbs = digits.shape(1) - ring.special();
+                 require(limbs <= ring.chain() && digits.shape(0) == ring.digits(limbs), "digits of another shape");
+                 const std::size_t key_limbs = check_key(ring, key, limbs);
+                 check_galois(ring, galois);
+                 require(!rescale || limbs > 1, "no limb would be left");
+                 const double *a0 = optional_limbs(ring, add0, limbs), *a1 = optional_limbs(ring, add1, limbs);
+                 DoublesOut out = new_array(ring.pool(), {2, rescale ? limbs - 1 : limbs, ring.n()});
+                 const double *from = digits.data(), *k = key.data();
+                 nb::gil_scoped_release release;
+                 ring.key_switch_digits(out.data(), from, limbs, k, key_limbs, a0, a1, galois, rescale, threads);
+                 return out;
+             },
+             "digits"_a, "key"_a, "add0"_a.none(), "add1"_a.none(), "galois"_a = 1, "rescale"_a = false, "threads"_a = 1,
+             "key_switch from the output of decompose.")
+
         .def("uniform",
              [](const Ring& ring, const Bytes& stream, std::size_t index) -> std::optional<DoublesOut> {
                  require(index < ring.chain() + ring.special(), "a prime the ring does not have");

@@ -113,6 +113,18 @@ class Ring:
     ) -> _Limbs:
         """Decompose (limbs, n), inner product, divide by P, add, automorphism: (2, limbs, n), or one limb less."""
 
+    def key_switch_digits(
+        self,
+        digits: _Limbs,
+        key: _Limbs,
+        add0: _Limbs | None,
+        add1: _Limbs | None,
+        galois: int = 1,
+        rescale: bool = False,
+        threads: int = 1,
+    ) -> _Limbs:
+        """`key_switch` from the output of `decompose`."""
+
     def uniform(self, stream: NDArray[np.uint8], index: int) -> _Limbs | None:
         """n residues uniform modulo a prime, or None when the stream is too short."""
 

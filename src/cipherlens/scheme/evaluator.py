@@ -241,8 +241,8 @@ class Evaluator:
             if galois == 1 or digits is None:
                 results.append(a)
                 continue
-            extended = ring.inner_product(digits, self.key(galois), self.threads)
-            results.append(Ciphertext(ring.mod_down(extended, a.data[0], None, galois, self.threads), a.scale))
+            data = ring.key_switch_digits(digits, self.key(galois), a.data[0], None, galois, False, self.threads)
+            results.append(Ciphertext(data, a.scale))
         return results
 
     def real(self, a: Ciphertext) -> Ciphertext:

@@ -1,0 +1,264 @@
+"""Files up and down in pieces. What has arrived is asked from the server, so nothing is kept beside the file itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cipherlens.client.http import Http
+from cipherlens.errors import FormatError, InputError, ServerError
+from cipherlens.wire.layout import LARGEST_HEADER, LENGTH_BYTES, Kind, parse
+
+PIECE = 4 << 20
+SIDE_BY_SIDE = 3
+"""Pieces on their way at once, which is also how many are in memory."""
+
+MAY_LEAVE = (Kind.EVALUATION_KEYS, Kind.IMAGES)
+"""Files that a server is given. Keys that decrypt, tasks with their statistics, replies and models stay here."""
+
+Progress = Callable[[str, float], None]
+"""Called with a stage and the share of it that is done."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A complete file on the server.
+
+    Attributes:
+        id: its name there, 32 hexadecimal digits.
+        kind: evaluation_keys, images, model or reply.
+        size: bytes.
+        sha256: of the whole file, 64 hexadecimal digits.
+    """
+
+    id: str
+    kind: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is said of a local file before any of it is sent.
+
+    Attributes:
+        path: of the file.
+        kind: what it holds.
+        size: bytes.
+        sha256: of the whole file.
+        header: its first bytes, length and header.
+        pieces: SHA-256 of each piece.
+    """
+
+    path: Path
+    kind: Kind
+    size: int
+    sha256: str
+    header: bytes
+    pieces: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """The body of the call that announces the file."""
+        return {
+            "kind": self.kind.value,
+            "size": self.size,
+            "sha256": self.sha256,
+            "header": base64.b64encode(self.header).decode(),
+            "pieces": list(self.pieces),
+        }
+
+
+def read_manifest(path: Path, expected: Kind | None = None) -> Manifest:
+    """Read a file once, a piece at a time.
+
+    Args:
+        path: of a file that may leave this machine.
+        expected: what it must hold; None for anything that may leave.
+
+    Raises:
+        InputError: there is no such file, or it holds what a server is never given.
+        FormatError: it is none of Cipherlens, or of another kind.
+    """
+    try:
+        with path.open("rb") as file:
+            header, kind = _read_header(file, path)
+            _check_kind(kind, expected, path)
+            file.seek(0)
+            whole, pieces, size = hashlib.sha256(), [], 0
+            while piece := file.read(PIECE):
+                whole.update(piece)
+                pieces.append(hashlib.sha256(piece).hexdigest())
+                size += len(piece)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from None
+    return Manifest(path, kind, size, whole.hexdigest(), header, tuple(pieces))
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits. Raises InputError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from None
+
+
+def upload(http: Http, manifest: Manifest, progress: Progress | None = None) -> RemoteFile:
+    """Announce a file, send the pieces that the server lacks, and have it put together.
+
+    Every call is idempotent: after an interruption the same call sends only what is missing.
+
+    Raises:
+        ServerError: refused, or out of reach.
+        InputError: the file changed meanwhile.
+    """
+    announced = http.json("POST", "/v1/files", manifest.to_json(), idempotent=True)
+    file_id, missing = read_id(announced, "file_id"), _missing(announced, len(manifest.pieces))
+    _send(http, manifest, file_id, missing, progress)
+    if missing or announced.get("state") != "ready":
+        http.json("POST", f"/v1/files/{file_id}/complete", idempotent=True)
+    return RemoteFile(file_id, manifest.kind.value, manifest.size, manifest.sha256)
+
+
+def _send(http: Http, manifest: Manifest, file_id: str, missing: list[int], progress: Progress | None) -> None:
+    stage = "uploading" if manifest.kind is not Kind.EVALUATION_KEYS else "uploading keys"
+    total = len(manifest.pieces)
+    done = total - len(missing)
+
+    def send(index: int) -> None:
+        try:
+            with manifest.path.open("rb") as file:
+                file.seek(index * PIECE)
+                piece = file.read(PIECE)
+        except OSError as error:
+            raise InputError(f"{manifest.path} cannot be read any more ({error.strerror}); check the path") from None
+        if hashlib.sha256(piece).hexdigest() != manifest.pieces[index]:
+            raise InputError(f"{manifest.path} changed while it was uploaded; run the same again")
+        headers = {"Content-Type": "application/octet-stream"}
+        http.call("PUT", f"/v1/files/{file_id}/pieces/{index}", piece, headers, idempotent=True)
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        jobs = [pool.submit(send, index) for index in missing]
+        try:
+            for job in jobs:
+                job.result()
+                done += 1
+                if progress is not None:
+                    progress(stage, done / total)
+        finally:
+            for job in jobs:
+                job.cancel()
+
+
+def describe(http: Http, file_id: str) -> RemoteFile:
+    """What the server says of one of its files. Raises ServerError."""
+    values = http.json("GET", f"/v1/files/{file_id}/info", idempotent=True)
+    kind, size, sha256 = values.get("kind"), values.get("size"), values.get("sha256")
+    if not isinstance(kind, str) or type(size) is not int or size < 0 or not _is_hex(sha256, 64):
+        raise ServerError("the server does not describe its file with kind, size and sha256; check its version")
+    return RemoteFile(file_id, kind, size, str(sha256))
+
+
+def download(http: Http, file: RemoteFile, path: Path, progress: Progress | None = None) -> None:
+    """Fetch a file by ranges into its place: whole and with the right SHA-256, or not at all.
+
+    Raises:
+        ServerError: refused, out of reach, or not the bytes that the server described.
+        InputError: the file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    try:
+        try:
+            with temporary.open("xb") as out:
+                digest = _fetch(http, file, out, progress)
+                out.flush()
+                os.fsync(out.fileno())
+            if digest != file.sha256:
+                raise ServerError(
+                    f"what came for {path} does not have the SHA-256 that the server gave, so it was not kept; run the "
+                    "same again, and tell the provider if it stays so"
+                )
+            os.replace(temporary, target)
+            _sync_folder(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}); make room or choose another place") from None
+
+
+def _fetch(http: Http, file: RemoteFile, out: Any, progress: Progress | None) -> str:
+    """Write all ranges in order; returns their SHA-256."""
+    digest, start = hashlib.sha256(), 0
+    while start < file.size:
+        stop = min(start + PIECE, file.size)
+        headers = {"Range": f"bytes={start}-{stop - 1}"}
+        answer = http.call("GET", f"/v1/files/{file.id}", None, headers, idempotent=True, most=stop - start)
+        if len(answer.body) != stop - start or (answer.status != 206 and stop - start != file.size):
+            raise ServerError(
+                f"the server answered {len(answer.body)} bytes for a range of {stop - start}; run the same again"
+            )
+        out.write(answer.body)
+        digest.update(answer.body)
+        start = stop
+        if progress is not None:
+            progress("downloading", start / file.size)
+    return digest.hexdigest()
+
+
+def read_id(values: dict[str, Any], name: str) -> str:
+    """An id from a server's answer. It goes into addresses, so it must be 32 hexadecimal digits. Raises ServerError."""
+    value = values.get(name)
+    if not _is_hex(value, 32):
+        raise ServerError(f"the server's answer holds no {name}; check that it is a Cipherlens server of this version")
+    return str(value)
+
+
+def _is_hex(value: object, digits: int) -> bool:
+    return isinstance(value, str) and len(value) == digits and set(value) <= set("0123456789abcdef")
+
+
+def _missing(values: dict[str, Any], pieces: int) -> list[int]:
+    missing = values.get("missing")
+    if not isinstance(missing, list) or not all(type(i) is int and 0 <= i < pieces for i in missing):
+        raise ServerError("the server does not say which pieces it lacks; check that it is a Cipherlens server")
+    return sorted(set(missing))
+
+
+def _read_header(file: Any, path: Path) -> tuple[bytes, Kind]:
+    start = file.read(LENGTH_BYTES)
+    length = int.from_bytes(start, "little")
+    if len(start) < LENGTH_BYTES or length > LARGEST_HEADER:
+        raise FormatError(f"{path} is no Cipherlens file; name one that `encrypt` or `keys create` wrote")
+    text = file.read(length)
+    if len(text) < length:
+        raise FormatError(f"{path} was truncated: its header alone takes {LENGTH_BYTES + length} bytes")
+    return start + text, parse(text, path.name).kind
+
+
+def _check_kind(kind: Kind, expected: Kind | None, path: Path) -> None:
+    if kind not in MAY_LEAVE:
+        raise InputError(
+            f"{path} holds {kind.words}, which a server is never given; upload encrypted images or evaluation keys"
+        )
+    if expected is not None and kind is not expected:
+        raise FormatError(f"{path} holds {kind.words}, but {expected.words} is needed here; name the right file")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name durable, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with suppress(OSError):  # file systems that cannot sync folders
+                os.fsync(handle)
+        finally:
+            os.close(handle)
