@@ -49,7 +49,7 @@ def measure(ring: Ring, threads: int, kernel: str, library: str) -> list[Record]
     plain = evaluator.encode(values, top)
     a, b = secret.encrypt(plain), secret.encrypt(plain)
     product = evaluator.multiply_plain(a, plain)
-    limbs = np.repeat(np.asarray(a.data[0][:1]), 8, axis=0)
+    limbs, every = np.ascontiguousarray(a.data[0]), list(range(ring.limbs))
     elements = [rotation(p, s) for s in steps]
     digits = engine.ring.decompose(a.data[1], threads)
 
@@ -59,7 +59,7 @@ def measure(ring: Ring, threads: int, kernel: str, library: str) -> list[Record]
         return engine.ring.key_switch_digits(digits, key, a.data[0], None, elements[0], False, threads)
 
     recorder = Recorder(library, cipherlens.__version__, ring, threads)
-    recorder.time("ntt", lambda: engine.ring.ntt(limbs, [0] * 8, False, threads), divide=8)
+    recorder.time("ntt", lambda: engine.ring.ntt(limbs, every, False, threads))
     recorder.time("encode", lambda: evaluator.encode(values, top))
     recorder.time("encrypt", lambda: secret.encrypt(plain, threads))
     recorder.time("decrypt", lambda: secret.decrypt(a))

@@ -29,8 +29,7 @@ void Ring::scaled_coefficients(double* y, const double* c, std::size_t limbs, in
     for (std::size_t d = 0; d < digits(limbs); ++d)
         for (double factor : digit_conversion(d, limbs)->from_factor) factors.push_back(factor);
     parallel_for(threads, limbs, [&](std::size_t i, std::size_t) {
-        std::memcpy(y + i * n_, c + i * n_, n_ * sizeof(double));
-        intt(y + i * n_, i, factors[i]);
+        intt(y + i * n_, c + i * n_, i, factors[i]);
     });
 }
 
@@ -127,9 +126,7 @@ void Ring::mod_down(double* out, const double* extended, std::size_t parts, std:
     const Buffer y(pool_, parts * special_ * n_);
     parallel_for(threads, parts * special_, [&](std::size_t task, std::size_t) {
         const std::size_t part = task / special_, i = task % special_;
-        double* limb = y.get() + task * n_;
-        std::memcpy(limb, extended + (part * width + limbs + i) * n_, n_ * sizeof(double));
-        intt(limb, chain() + i, constants->from_factor[i]);
+        intt(y.get() + task * n_, extended + (part * width + limbs + i) * n_, chain() + i, constants->from_factor[i]);
     });
     const std::size_t group = group_size(special_, limbs, threads), groups = (limbs + group - 1) / group;
     parallel_for(threads, parts * groups, [&](std::size_t task, std::size_t) {
@@ -197,7 +194,7 @@ void Ring::switch_key(double* out, const DigitLimbs& digit_limbs, std::size_t li
                 if (at < limbs && addends[part] != nullptr)  // joins before the division, so times P
                     kernels_.multiply_scalar(sum[part], addends[part] + at * n_, special_product_[at], sum[part], n_,
                                              moduli_[prime]);
-                intt(sum[part], prime, constants->from_factor[at - rest]);
+                intt(sum[part], sum[part], prime, constants->from_factor[at - rest]);
             }
         }
     });

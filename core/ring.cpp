@@ -93,9 +93,7 @@ void Ring::divide(double* out, const double* x, std::size_t parts, std::size_t l
     const Buffer y(pool_, parts * tail * n_);
     parallel_for(threads, parts * tail, [&](std::size_t task, std::size_t) {
         const std::size_t part = task / tail, i = task % tail;
-        double* limb = y.get() + task * n_;
-        std::memcpy(limb, x + (part * limbs + rest + i) * n_, n_ * sizeof(double));
-        intt(limb, rest + i, constants->from_factor[i]);
+        intt(y.get() + task * n_, x + (part * limbs + rest + i) * n_, rest + i, constants->from_factor[i]);
     });
     const std::size_t group = group_size(tail, rest, threads), groups = (rest + group - 1) / group;
     parallel_for(threads, parts * groups, [&](std::size_t task, std::size_t) {
@@ -124,18 +122,25 @@ std::size_t Ring::group_size(std::size_t sources, std::size_t targets, int threa
 
 void Ring::convert(double* const* out, const double* y, const BaseConversion& constants,
                    const std::vector<std::size_t>& targets) const {
-    constexpr std::size_t longest_block = 512;  // 8 sources of 4 KiB each stay in the first-level cache
-    const std::size_t block = n_ < longest_block ? n_ : longest_block, count = constants.from.size();
+    // Columns of the transform's head are converted and go through it while they are in the first-level cache, where
+    // 8 sources of 512 coefficients (4 KiB) fit.
+    const std::size_t rows = ntt_rows(n_), columns = n_ / rows, longest = 512 / rows;
+    const std::size_t block = columns < longest ? columns : longest, count = constants.from.size();
     std::vector<const double*> sources(count);
-    for (std::size_t j = 0; j < n_; j += block) {
-        for (std::size_t i = 0; i < count; ++i) sources[i] = y + i * n_ + j;
-        for (std::size_t k = 0; k < targets.size(); ++k)
-            if (out[k] != nullptr)
-                kernels_.dot_scalar(out[k] + j, sources.data(), constants.matrix[targets[k]].data(), count, block,
-                                    moduli_[constants.to[targets[k]]]);
-    }
+    for (std::size_t column = 0; column < columns; column += block)
+        for (std::size_t k = 0; k < targets.size(); ++k) {
+            if (out[k] == nullptr) continue;
+            const std::size_t target = constants.to[targets[k]];
+            for (std::size_t at = column; at < n_; at += columns) {
+                for (std::size_t i = 0; i < count; ++i) sources[i] = y + i * n_ + at;
+                kernels_.dot_scalar(out[k] + at, sources.data(), constants.matrix[targets[k]].data(), count, block,
+                                    moduli_[target], true);
+            }
+            kernels_.ntt_head(out[k], roots(target), n_, column, block, moduli_[target]);
+        }
     for (std::size_t k = 0; k < targets.size(); ++k)
-        if (out[k] != nullptr) ntt(out[k], constants.to[targets[k]]);
+        if (out[k] != nullptr)
+            kernels_.ntt_tail(out[k], roots(constants.to[targets[k]]), n_, moduli_[constants.to[targets[k]]]);
 }
 
 }  // namespace cipherlens

@@ -49,12 +49,13 @@ class Ring {
     const std::shared_ptr<BufferPool>& pool() const { return pool_; }
 
     void ntt(double* limb, std::size_t index) const {
-        kernels_.ntt(limb, roots(index), n_, moduli_[index]);
+        kernels_.ntt_head(limb, roots(index), n_, 0, n_ / ntt_rows(n_), moduli_[index]);
+        kernels_.ntt_tail(limb, roots(index), n_, moduli_[index]);
     }
-    void intt(double* limb, std::size_t index, double factor) const {
-        kernels_.intt(limb, roots(index), n_, moduli_[index], factor);
+    void intt(double* out, const double* limb, std::size_t index, double factor) const {
+        kernels_.intt(out, limb, roots(index), n_, moduli_[index], factor);
     }
-    void intt(double* limb, std::size_t index) const { intt(limb, index, inverse_n_[index]); }
+    void intt(double* limb, std::size_t index) const { intt(limb, limb, index, inverse_n_[index]); }
 
     // Kept once computed, for the life of the ring.
     std::shared_ptr<const BaseConversion> conversion(const std::vector<std::size_t>& from,

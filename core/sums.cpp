@@ -44,7 +44,7 @@ void sum_scalar_products(const Ring& ring, double* out, const std::vector<const 
         std::vector<const double*> a;
         std::vector<double> c;
         for (std::size_t t = 0; t < x.size(); ++t) a.push_back(x[t] + task * n), c.push_back(residues[t][limb]);
-        ring.kernels().dot_scalar(out + task * n, a.data(), c.data(), a.size(), n, ring.modulus(limb));
+        ring.kernels().dot_scalar(out + task * n, a.data(), c.data(), a.size(), n, ring.modulus(limb), false);
     });
 }
 

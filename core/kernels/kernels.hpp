@@ -20,11 +20,15 @@ struct Modulus {
 struct Kernels {
     const char* name;
 
-    // Forward negacyclic NTT, in place. Input |x| <= p; output i is the value at psi^(2 brv(i) + 1).
-    // roots[i] = psi^brv(i), canonical.
-    void (*ntt)(double* x, const double* roots, std::size_t n, const Modulus& m);
-    // Inverse NTT, in place, then a product with `factor` (which includes 1/n).
-    void (*intt)(double* x, const double* roots, std::size_t n, const Modulus& m, double factor);
+    // Forward negacyclic NTT, in place: output i is the value at psi^(2 brv(i) + 1). roots[i] = psi^brv(i), canonical.
+    // It comes in two steps, so that a caller can take the first one while it still has the input in its cache.
+    // The head is one pass over columns: coefficients j + k n / ntt_rows(n) of one column j interact. Input |x| <= 1.5 p;
+    // the tail does the rest and ends canonical.
+    void (*ntt_head)(double* x, const double* roots, std::size_t n, std::size_t column, std::size_t columns,
+                     const Modulus& m);
+    void (*ntt_tail)(double* x, const double* roots, std::size_t n, const Modulus& m);
+    // Inverse NTT of x into out (which may be x), then a product with `factor` (which includes 1/n).
+    void (*intt)(double* out, const double* x, const double* roots, std::size_t n, const Modulus& m, double factor);
 
     void (*add)(double* out, const double* a, const double* b, std::size_t n, const Modulus& m);
     void (*subtract)(double* out, const double* a, const double* b, std::size_t n, const Modulus& m);
@@ -45,13 +49,21 @@ struct Kernels {
     // out0 = sum_t a[t] * b0[t], out1 = sum_t a[t] * b1[t]: the inner product of a key switch.
     void (*dot_pair)(double* out0, double* out1, const double* const* a, const double* const* b0,
                      const double* const* b1, std::size_t terms, std::size_t n, const Modulus& m);
-    // sum_t y[t] * c[t] with y[t] canonical for another prime below 2^50: fast base conversion.
+    // sum_t y[t] * c[t] with y[t] canonical for another prime below 2^50: fast base conversion. Not canonical but
+    // below 1.5 p, if `lazy`, which an NTT takes.
     void (*dot_scalar)(double* out, const double* const* y, const double* c, std::size_t terms, std::size_t n,
-                       const Modulus& m);
+                       const Modulus& m, bool lazy);
     // Sums of tensor products: out0 = sum a0 b0, out1 = sum a0 b1 + a1 b0, out2 = sum a1 b1.
     void (*dot_tensor)(double* const* out, const double* const* a0, const double* const* a1, const double* const* b0,
                        const double* const* b1, std::size_t terms, std::size_t n, const Modulus& m);
 };
+
+// Rows of the head of a forward NTT: 4 when log2 n is even, else 2, so that the tail's blocks are powers of four. The
+// shortest transform, 64, has no head: a quarter of it would be too short for eight lanes.
+inline std::size_t ntt_rows(std::size_t n) {
+    if (n <= 64) return 1;
+    return (n & 0x5555555555555555ull) != 0 ? 4 : 2;
+}
 
 const Kernels& portable_kernels();
 #if defined(CIPHERLENS_X86)

@@ -8,7 +8,8 @@
 //
 // Bounds, in units of p. Forward: x0 is reduced to 1/2 first; with |x| <= A on entry, a product is at most
 // 1/2 + A/8, the second layer's factor at most 1/2 + 9A/8 (below 4), the outputs at most 1.5625 + 0.2657 A, hence
-// A <= 2.13 throughout. Inverse: entries at most 1 give sums of at most 4 (a reduction's and a product's limit),
+// A <= 2.13 throughout (an input of 1.5 gives at most 2.2 after a head of one layer, and 2.15 after the next two).
+// Inverse: entries at most 1 give sums of at most 4 (a reduction's and a product's limit),
 // products of differences at most 1, and both plain sums are reduced to 1/2.
 
 static inline void forward_butterfly(V& x0, V& x1, V& x2, V& x3, V w1, V w2, V w3, const Field& f) {
@@ -27,9 +28,10 @@ static inline void inverse_butterfly(V& x0, V& x1, V& x2, V& x3, V v1, V v2, V v
     x2 = multiply(sub(s23, s01), v1, f), x3 = multiply(sub(d23, d01), v1, f);
 }
 
-static inline void forward_pass(double* x, std::size_t quarter, double r1, double r2, double r3, const Field& f) {
+static inline void forward_pass(double* x, std::size_t quarter, std::size_t columns, double r1, double r2, double r3,
+                                const Field& f) {
     const V w1 = set1(r1), w2 = set1(r2), w3 = set1(r3);
-    for (std::size_t j = 0; j < quarter; j += lanes) {
+    for (std::size_t j = 0; j < columns; j += lanes) {
         double* at = x + j;
         V x0 = load(at), x1 = load(at + quarter), x2 = load(at + 2 * quarter), x3 = load(at + 3 * quarter);
         forward_butterfly(x0, x1, x2, x3, w1, w2, w3, f);
@@ -64,11 +66,13 @@ static void forward_last(double* x, std::size_t length, std::size_t node, const 
     }
 }
 
-// `mirror` is the index of the first node's mirrored root; it runs downwards.
-static void inverse_first(double* x, std::size_t length, std::size_t mirror, const double* roots, const Field& f) {
+// `mirror` is the index of the first node's mirrored root; it runs downwards. Reads another array than it writes.
+static void inverse_first(double* x, const double* from, std::size_t length, std::size_t mirror, const double* roots,
+                          const Field& f) {
     for (std::size_t j = 0; j < length; j += 4 * lanes, mirror -= lanes) {
         double* at = x + j;
-        V x0 = load(at), x1 = load(at + lanes), x2 = load(at + 2 * lanes), x3 = load(at + 3 * lanes);
+        const double* in = from + j;
+        V x0 = load(in), x1 = load(in + lanes), x2 = load(in + 2 * lanes), x3 = load(in + 3 * lanes);
         deinterleave4(x0, x1, x2, x3);
         const V v1 = load_reversed(roots + mirror + 1);
         V v2, v3;
@@ -117,7 +121,7 @@ static constexpr std::size_t cache_block = 4096;
 
 static void forward_block(double* x, std::size_t length, std::size_t node, const double* roots, const Field& f) {
     if (length > cache_block) {
-        forward_pass(x, length / 4, roots[node], roots[2 * node], roots[2 * node + 1], f);
+        forward_pass(x, length / 4, length / 4, roots[node], roots[2 * node], roots[2 * node + 1], f);
         for (std::size_t i = 0; i < 4; ++i) forward_block(x + i * (length / 4), length / 4, 4 * node + i, roots, f);
         return;
     }
@@ -125,7 +129,7 @@ static void forward_block(double* x, std::size_t length, std::size_t node, const
     for (; size >= shortest_pass; size /= 4, count *= 4)
         for (std::size_t i = 0; i < count; ++i) {
             const std::size_t at = node * count + i;
-            forward_pass(x + i * size, size / 4, roots[at], roots[2 * at], roots[2 * at + 1], f);
+            forward_pass(x + i * size, size / 4, size / 4, roots[at], roots[2 * at], roots[2 * at + 1], f);
         }
 #if defined(CIPHERLENS_EIGHT_LANES)
     forward_sixteens(x, length, node * count, roots, f);
@@ -151,15 +155,17 @@ static void inverse_final_pass(double* x, std::size_t quarter, double r1, double
     }
 }
 
-static void inverse_block(double* x, std::size_t length, std::size_t mirror, const double* roots, const Field& f) {
+static void inverse_block(double* x, const double* from, std::size_t length, std::size_t mirror, const double* roots,
+                          const Field& f) {
     if (length > cache_block) {
-        const std::size_t last = 4 * mirror + 3;
-        for (std::size_t i = 0; i < 4; ++i) inverse_block(x + i * (length / 4), length / 4, last - i, roots, f);
-        inverse_pass(x, length / 4, roots[mirror], roots[2 * mirror + 1], roots[2 * mirror], f);
+        const std::size_t last = 4 * mirror + 3, quarter = length / 4;
+        for (std::size_t i = 0; i < 4; ++i)
+            inverse_block(x + i * quarter, from + i * quarter, quarter, last - i, roots, f);
+        inverse_pass(x, quarter, roots[mirror], roots[2 * mirror + 1], roots[2 * mirror], f);
         return;
     }
     std::size_t count = length / 4;
-    inverse_first(x, length, (mirror + 1) * count - 1, roots, f);
+    inverse_first(x, from, length, (mirror + 1) * count - 1, roots, f);
     std::size_t size = 16;
     count /= 4;
 #if defined(CIPHERLENS_EIGHT_LANES)
@@ -174,44 +180,42 @@ static void inverse_block(double* x, std::size_t length, std::size_t mirror, con
         }
 }
 
-static inline bool even_power_of_two(std::size_t n) { return (n & 0x5555555555555555ull) != 0; }
-
-static void ntt(double* x, const double* roots, std::size_t n, const Modulus& m) {
+static void ntt_head(double* x, const double* roots, std::size_t n, std::size_t column, std::size_t columns,
+                     const Modulus& m) {
     const Field f(m);
-    if (even_power_of_two(n)) return forward_block(x, n, 1, roots, f);
+    if (ntt_rows(n) == 1) return;
+    if (ntt_rows(n) == 4)
+        return forward_pass(x + column, n / 4, columns, roots[1], roots[2], roots[3], f);
     const std::size_t half = n / 2;
     const V w = set1(roots[1]);
-    for (std::size_t j = 0; j < half; j += lanes) {
+    for (std::size_t j = column; j < column + columns; j += lanes) {
         const V x0 = load(x + j), a = multiply(load(x + half + j), w, f);
         store(x + j, add(x0, a)), store(x + half + j, sub(x0, a));
     }
-    forward_block(x, half, 2, roots, f);
-    forward_block(x + half, half, 3, roots, f);
 }
 
-static void intt(double* x, const double* roots, std::size_t n, const Modulus& m, double factor) {
+static void ntt_tail(double* x, const double* roots, std::size_t n, const Modulus& m) {
+    const Field f(m);
+    const std::size_t rows = ntt_rows(n), size = n / rows;
+    for (std::size_t i = 0; i < rows; ++i) forward_block(x + i * size, size, rows + i, roots, f);
+}
+
+static void intt(double* out, const double* x, const double* roots, std::size_t n, const Modulus& m, double factor) {
     const Field f(m);
     // The root of the tree mirrors to itself, its children 2 and 3 to each other, 4 ... 7 to 7 ... 4.
-    if (n == 64) {  // a quarter of it is too short for eight lanes
-        inverse_block(x, n, 1, roots, f);
-        const V c = set1(factor);
-        for (std::size_t j = 0; j < n; j += lanes) store(x + j, reduce(multiply(load(x + j), c, f), f));
-        return;
-    }
-    if (even_power_of_two(n)) {
-        const std::size_t quarter = n / 4;
-        for (std::size_t i = 0; i < 4; ++i) inverse_block(x + i * quarter, quarter, 7 - i, roots, f);
-        inverse_final_pass(x, quarter, roots[1], roots[3], roots[2], factor, f);
-        return;
-    }
-    const std::size_t half = n / 2;
-    inverse_block(x, half, 3, roots, f);
-    inverse_block(x + half, half, 2, roots, f);
+    const std::size_t rows = ntt_rows(n), size = n / rows;
+    for (std::size_t i = 0; i < rows; ++i)
+        inverse_block(out + i * size, x + i * size, size, 2 * rows - 1 - i, roots, f);
+    if (rows == 4) return inverse_final_pass(out, size, roots[1], roots[3], roots[2], factor, f);
     const V c = set1(factor), v = reduce(multiply(set1(roots[1]), c, f), f);
-    for (std::size_t j = 0; j < half; j += lanes) {
-        const V x0 = load(x + j), x1 = load(x + half + j);
-        store(x + j, reduce(multiply(add(x0, x1), c, f), f));
-        store(x + half + j, reduce(multiply(sub(x1, x0), v, f), f));
+    if (rows == 1) {
+        for (std::size_t j = 0; j < n; j += lanes) store(out + j, reduce(multiply(load(out + j), c, f), f));
+        return;
+    }
+    for (std::size_t j = 0; j < size; j += lanes) {
+        const V x0 = load(out + j), x1 = load(out + size + j);
+        store(out + j, reduce(multiply(add(x0, x1), c, f), f));
+        store(out + size + j, reduce(multiply(sub(x1, x0), v, f), f));
     }
 }
 
@@ -333,7 +337,7 @@ static void dot_pair(double* out0, double* out1, const double* const* a, const d
 }
 
 static void dot_scalar(double* out, const double* const* y, const double* c, std::size_t terms, std::size_t n,
-                       const Modulus& m) {
+                       const Modulus& m, bool lazy) {
     const Field f(m);
     // |y| < 2^49 whatever its prime, |c| <= p/2: eight terms keep the quotient at 8 * 2^49 / 2 = 2^51.
     const Run run(terms, 49 + m.bits - 1, 3);
@@ -356,8 +360,11 @@ static void dot_scalar(double* out, const double* const* y, const double* c, std
                 s2.add_product(load(at + 2 * lanes), factor);
                 s3.add_product(load(at + 3 * lanes), factor);
             }
-            V r0 = s0.value(anchor, f), r1 = s1.value(anchor, f), r2 = s2.value(anchor, f), r3 = s3.value(anchor, f);
             double* to = out + j;
+            V r0 = s0.lazy(anchor, f), r1 = s1.lazy(anchor, f), r2 = s2.lazy(anchor, f), r3 = s3.lazy(anchor, f);
+            if (!lazy || terms > run.terms) {
+                r0 = reduce(r0, f), r1 = reduce(r1, f), r2 = reduce(r2, f), r3 = reduce(r3, f);
+            }
             if (first != 0) {
                 r0 = reduce(add(load(to), r0), f), r1 = reduce(add(load(to + lanes), r1), f);
                 r2 = reduce(add(load(to + 2 * lanes), r2), f), r3 = reduce(add(load(to + 3 * lanes), r3), f);
@@ -396,6 +403,6 @@ static void dot_tensor(double* const* out, const double* const* a0, const double
 }
 
 #define CIPHERLENS_KERNEL_TABLE(space, name)                                                                     \
-    {name, space::ntt, space::intt, space::add_limbs, space::subtract_limbs, space::multiply_limbs,              \
+    {name, space::ntt_head, space::ntt_tail, space::intt, space::add_limbs, space::subtract_limbs, space::multiply_limbs,              \
      space::multiply_scalar, space::multiply_add, space::subtract_multiply, space::reduce_limb, space::dot, space::dot_pair,          \
      space::dot_scalar, space::dot_tensor}

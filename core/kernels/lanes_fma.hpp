@@ -39,9 +39,10 @@ struct Sum {
     }
     // high - anchor <= 2^(e-1) = t 2^(2 bits - 2): the quotient is at most 2^51 and off by at most 1, so the first
     // remainder is within p; |low| <= 2^52 is reduced on its own; the sum of both is below 2^52.
-    inline V value(V anchor, const Field& f) const {
+    inline V value(V anchor, const Field& f) const { return reduce(lazy(anchor, f), f); }
+    // Below 1.5 p.
+    inline V lazy(V anchor, const Field& f) const {
         const V h = sub(high, anchor);
-        const V r = fnma(quotient(h, f), f.p, h);
-        return reduce(add(r, reduce(low, f)), f);
+        return add(fnma(quotient(h, f), f.p, h), reduce(low, f));
     }
 };

@@ -46,10 +46,8 @@ struct Sum {
     inline void add_product(V a, V b) {
         total += static_cast<__int128>(static_cast<std::int64_t>(a.v)) * static_cast<std::int64_t>(b.v);
     }
-    inline V value(V, const Field& f) const {
-        const std::int64_t r = static_cast<std::int64_t>(total % f.value);  // |r| < p
-        return reduce(V{static_cast<double>(r)}, f);
-    }
+    inline V value(V anchor, const Field& f) const { return reduce(lazy(anchor, f), f); }
+    inline V lazy(V, const Field& f) const { return {static_cast<double>(static_cast<std::int64_t>(total % f.value))}; }
 };
 
 static inline void deinterleave4(V&, V&, V&, V&) {}

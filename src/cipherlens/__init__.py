@@ -19,20 +19,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cipherlens import errors, local, owner, server
+    from cipherlens.client import connect
     from cipherlens.planning.plan import plan
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "errors", "local", "owner", "plan", "server"]
+__all__ = ["__version__", "connect", "errors", "local", "owner", "plan", "server"]
 
 _MODULES = ("errors", "local", "owner", "server")
+_FUNCTIONS = {"connect": "cipherlens.client", "plan": "cipherlens.planning.plan"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"cipherlens.{name}")
-    if name == "plan":
-        return importlib.import_module("cipherlens.planning.plan").plan
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
     raise AttributeError(f"module 'cipherlens' has no attribute {name!r}")
 
 

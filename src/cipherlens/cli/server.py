@@ -9,6 +9,7 @@ import typer
 
 from cipherlens.cli.options import EvaluationKeysFile, Json, Threads, check_output, command, different_files
 from cipherlens.cli.output import Bar, Output, peak_memory, plural, size
+from cipherlens.cli.remote import InsecureHttp, Remote, ServerUrl, TokenFile, classify_remotely, train_remotely
 
 if TYPE_CHECKING:
     from cipherlens.learning.encrypted_images import EncryptedImages
@@ -25,15 +26,23 @@ def train(
     data: Data,
     evaluation_keys: EvaluationKeysFile,
     out: Annotated[Path, typer.Option("--out", help="The encrypted model to write.")],
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
+    insecure_http: InsecureHttp = False,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Train on encrypted images; the model is encrypted too.
 
     Runs on a machine that has no secret key and learns nothing but the number of images and their class numbers.
-    The same inputs give the same bytes on every machine and with any number of threads.
+    The same inputs give the same bytes on every machine and with any number of threads. With --server, that machine
+    is one that runs `cipherlens serve`: what it lacks is uploaded, and the same command again goes on with the same job.
     """
     output = Output(as_json)
+    remote = Remote.of(server, token_file, insecure_http, threads)
+    if remote is not None:
+        train_remotely(remote, data, evaluation_keys, out, output)
+        return
     check_output(out, [*data, evaluation_keys])
     with output.progress("reading") as bar:
         model, engine = train_files(data, evaluation_keys, threads, bar)
@@ -49,11 +58,21 @@ def classify(
     data: Annotated[Path, typer.Option("--data", help="The encrypted images to classify.")],
     evaluation_keys: EvaluationKeysFile,
     out: Annotated[Path, typer.Option("--out", help="The encrypted reply to write.")],
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
+    insecure_http: InsecureHttp = False,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Classify encrypted images with an encrypted model; the reply is encrypted too."""
+    """Classify encrypted images with an encrypted model; the reply is encrypted too.
+
+    With --server, a machine that runs `cipherlens serve` does it, with a model that was trained there.
+    """
     output = Output(as_json)
+    remote = Remote.of(server, token_file, insecure_http, threads)
+    if remote is not None:
+        classify_remotely(remote, model, data, evaluation_keys, out, output)
+        return
     check_output(out, [model, data, evaluation_keys])
     with output.progress("reading") as bar:
         reply, engine = classify_files(model, data, evaluation_keys, threads, bar)

@@ -132,8 +132,8 @@ class Http:
         idempotent: bool,
         key: str | None = None,
         expected: Collection[int] = (),
-    ) -> dict[str, Any]:
-        """Call with JSON, and give the JSON object that comes back; {} for an empty answer or an `expected` refusal.
+    ) -> dict[str, Any] | None:
+        """Call with JSON, and give the JSON object that comes back, {} for an empty answer; None for an `expected` refusal.
 
         Args:
             method, path: of the call.
@@ -150,9 +150,9 @@ class Http:
             headers["Content-Type"] = "application/json"
         content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         answer = self.call(method, path, content, headers, idempotent=idempotent, expected=expected)
-        if answer.status >= 400 or not answer.body:
-            return {}
-        return self._object(answer.body)
+        if answer.status >= 400:
+            return None
+        return self._object(answer.body) if answer.body else {}
 
     def call(
         self,
@@ -217,11 +217,11 @@ class Http:
                     yield data
                     data = b""
             if len(rest) + len(data) > LARGEST_EVENT:
-                raise ServerError(f"the server at {self._where} sent an endless event; check that it is a Cipherlens one")
+                raise ServerError(
+                    f"the server at {self._where} sent an endless event; check that it is a Cipherlens one"
+                )
 
-    def _once(
-        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str], most: int
-    ) -> Answer:
+    def _once(self, method: str, path: str, content: bytes | None, headers: Mapping[str, str], most: int) -> Answer:
         with self._client.stream(method, path, content=content, headers=dict(headers)) as response:
             body = bytearray()
             for chunk in response.iter_raw():
@@ -287,7 +287,7 @@ class Http:
             404: "has no such thing, or not for this token",
             409: "refuses what contradicts an earlier request",
             413: "refuses what is too large or above the quota",
-            429: "is asked too often",
+            429: "has enough to do for this token",
         }.get(answer.status, "refused" if answer.status < 500 else "failed")
         return ServerError(f"the server at {self._where} {words} ({answer.status}){f': {said}' if said else ''}")
 

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,11 +15,15 @@ from typing import Any
 
 from cipherlens.client.http import Http
 from cipherlens.errors import FormatError, InputError, ServerError
+from cipherlens.wire.container import Reader
 from cipherlens.wire.layout import LARGEST_HEADER, LENGTH_BYTES, Kind, parse
 
 PIECE = 4 << 20
 SIDE_BY_SIDE = 3
 """Pieces on their way at once, which is also how many are in memory."""
+
+ROUNDS = 3
+"""How often a file is announced before a server that loses pieces of it is given up."""
 
 MAY_LEAVE = (Kind.EVALUATION_KEYS, Kind.IMAGES)
 """Files that a server is given. Keys that decrypt, tasks with their statistics, replies and models stay here."""
@@ -120,12 +124,14 @@ def upload(http: Http, manifest: Manifest, progress: Progress | None = None) -> 
         ServerError: refused, or out of reach.
         InputError: the file changed meanwhile.
     """
-    announced = http.json("POST", "/v1/files", manifest.to_json(), idempotent=True)
-    file_id, missing = read_id(announced, "file_id"), _missing(announced, len(manifest.pieces))
-    _send(http, manifest, file_id, missing, progress)
-    if missing or announced.get("state") != "ready":
-        http.json("POST", f"/v1/files/{file_id}/complete", idempotent=True)
-    return RemoteFile(file_id, manifest.kind.value, manifest.size, manifest.sha256)
+    for _ in range(ROUNDS):
+        announced = http.json("POST", "/v1/files", manifest.to_json(), idempotent=True)
+        file_id, missing = read_id(announced, "file_id"), _missing(announced, len(manifest.pieces))
+        _send(http, manifest, file_id, missing, progress)
+        # A piece may be missing again: damaged on the server's disk, or removed because nobody touched it for long.
+        if http.json("POST", f"/v1/files/{file_id}/complete", idempotent=True, expected=(409,)) is not None:
+            return RemoteFile(file_id, manifest.kind.value, manifest.size, manifest.sha256)
+    raise ServerError(f"the server lost pieces of {manifest.path} {ROUNDS} times; tell the provider")
 
 
 def _send(http: Http, manifest: Manifest, file_id: str, missing: list[int], progress: Progress | None) -> None:
@@ -158,9 +164,22 @@ def _send(http: Http, manifest: Manifest, file_id: str, missing: list[int], prog
                 job.cancel()
 
 
+def find(http: Http, file_id: str) -> RemoteFile | None:
+    """What the server says of one of its files, None if it has none of this id. Raises ServerError."""
+    return _described(file_id, http.json("GET", f"/v1/files/{file_id}/info", idempotent=True, expected=(404,)))
+
+
 def describe(http: Http, file_id: str) -> RemoteFile:
-    """What the server says of one of its files. Raises ServerError."""
-    values = http.json("GET", f"/v1/files/{file_id}/info", idempotent=True)
+    """As `find`, of a file that must be there. Raises ServerError when it is not."""
+    file = _described(file_id, http.json("GET", f"/v1/files/{file_id}/info", idempotent=True))
+    if file is None:
+        raise ServerError("the server has no such file any more")
+    return file
+
+
+def _described(file_id: str, values: dict[str, Any] | None) -> RemoteFile | None:
+    if values is None:
+        return None
     kind, size, sha256 = values.get("kind"), values.get("size"), values.get("sha256")
     if not isinstance(kind, str) or type(size) is not int or size < 0 or not _is_hex(sha256, 64):
         raise ServerError("the server does not describe its file with kind, size and sha256; check its version")
@@ -187,12 +206,21 @@ def download(http: Http, file: RemoteFile, path: Path, progress: Progress | None
                     f"what came for {path} does not have the SHA-256 that the server gave, so it was not kept; run the "
                     "same again, and tell the provider if it stays so"
                 )
+            _check_contents(temporary, file.kind)
             os.replace(temporary, target)
             _sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}); make room or choose another place") from None
+
+
+def _check_contents(path: Path, kind: str) -> None:
+    """Raises ServerError unless the file is whole and of the kind that the server says."""
+    try:
+        Reader.open(path, Kind(kind)).close()
+    except (FormatError, ValueError) as error:
+        raise ServerError(f"the server sent what is no file of Cipherlens, so it was not kept: {error}") from None
 
 
 def _fetch(http: Http, file: RemoteFile, out: Any, progress: Progress | None) -> str:
@@ -214,9 +242,9 @@ def _fetch(http: Http, file: RemoteFile, out: Any, progress: Progress | None) ->
     return digest.hexdigest()
 
 
-def read_id(values: dict[str, Any], name: str) -> str:
+def read_id(values: Mapping[str, Any] | None, name: str) -> str:
     """An id from a server's answer. It goes into addresses, so it must be 32 hexadecimal digits. Raises ServerError."""
-    value = values.get(name)
+    value = (values or {}).get(name)
     if not _is_hex(value, 32):
         raise ServerError(f"the server's answer holds no {name}; check that it is a Cipherlens server of this version")
     return str(value)
@@ -226,8 +254,8 @@ def _is_hex(value: object, digits: int) -> bool:
     return isinstance(value, str) and len(value) == digits and set(value) <= set("0123456789abcdef")
 
 
-def _missing(values: dict[str, Any], pieces: int) -> list[int]:
-    missing = values.get("missing")
+def _missing(values: Mapping[str, Any] | None, pieces: int) -> list[int]:
+    missing = (values or {}).get("missing")
     if not isinstance(missing, list) or not all(type(i) is int and 0 <= i < pieces for i in missing):
         raise ServerError("the server does not say which pieces it lacks; check that it is a Cipherlens server")
     return sorted(set(missing))

@@ -126,28 +126,52 @@ class EncryptedImages:
         write_images(path, self.task, self.key_id, self.images, self.seeded, self.labels, self.names, rows)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> EncryptedImages:
+    def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> EncryptedImages:
         """Open a file of kind IMAGES; ciphertexts are read when they are needed.
+
+        path: of the file. verify: whether to compare its body with its SHA-256 now, which reads the whole file.
 
         Raises:
             FormatError: the file is not what it claims to be.
         """
-        reader = Reader.open(Path(path), Kind.IMAGES)
-        task, key_id = read_task(reader.header)
-        images = header_int(reader.header, "images", 1, LARGEST_COUNT)
-        seeded, labelled = header_bool(reader.header, "seeded"), header_bool(reader.header, "labelled")
-        count = task.circuit.layout.ciphertexts(images)
-        expected = _shapes(task, count, seeded, labelled)
-        for name, (dtype, shape) in expected.items():
-            reader.expect(name, dtype, shape)
-        reader.expect("names", np.uint8, (None,))
-        reader.expect_only([*expected, "names"])
+        reader = Reader.open(Path(path), Kind.IMAGES, verify=verify)
+        about = check_images(reader)
         labels = None
-        if labelled:
+        if about.labelled:
             labels = reader.read("labels").astype(np.int32)
-            _check_labels(labels, images, task)
+            _check_labels(labels, about.images, about.task)
         sealed = reader.read("names").tobytes()
-        return cls(task, key_id, images, seeded, labels, sealed, _FileRows(reader, "seeds" if seeded else "uniform"))
+        rows = _FileRows(reader, "seeds" if about.seeded else "uniform")
+        return cls(about.task, about.key_id, about.images, about.seeded, labels, sealed, rows)
+
+
+@dataclass(frozen=True)
+class ImagesHeader:
+    """What the header of a file of kind IMAGES says; the fields are those of `EncryptedImages`."""
+
+    task: PublicTask
+    key_id: str
+    images: int
+    seeded: bool
+    labelled: bool
+
+
+def check_images(reader: Reader) -> ImagesHeader:
+    """The header of a file of kind IMAGES, and the shapes of its tensors, without reading any.
+
+    Raises:
+        FormatError: they do not fit together.
+        SecurityError: parameters above the security table.
+    """
+    task, key_id = read_task(reader.header)
+    images = header_int(reader.header, "images", 1, LARGEST_COUNT)
+    seeded, labelled = header_bool(reader.header, "seeded"), header_bool(reader.header, "labelled")
+    expected = _shapes(task, task.circuit.layout.ciphertexts(images), seeded, labelled)
+    for name, (dtype, shape) in expected.items():
+        reader.expect(name, dtype, shape)
+    reader.expect("names", np.uint8, (None,))
+    reader.expect_only([*expected, "names"])
+    return ImagesHeader(task, key_id, images, seeded, labelled)
 
 
 def _check_labels(labels: NDArray[np.int32], images: int, task: PublicTask) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,34 @@ def label_weights(
     return np.diag(share), np.diag(0.5 * share)
 
 
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """How far the pass over the images is, and all that it has made of them so far.
+
+    Attributes:
+        batches: how many were taken in, from the first on.
+        diagonals: the scatter sums, float64 (3, limbs, N) each; none for learners that solve nothing.
+        columns: the class sums, one ciphertext a column.
+    """
+
+    batches: int
+    diagonals: Sequence[NDArray[np.float64]]
+    columns: Sequence[Ciphertext]
+
+
+class Checkpoints(Protocol):
+    """Where a training leaves its sums, so that another process can go on from there."""
+
+    def load(self) -> Sums | None:
+        """What was saved last, None when nothing was. The arrays are the trainer's own from then on."""
+
+    def due(self) -> bool:
+        """Whether it is time to save; asked after each group of batches."""
+
+    def save(self, sums: Sums) -> None:
+        """Save; the arrays change once this returns."""
+
+
 class Trainer:
     """One pass over encrypted images, then the solve.
 
@@ -88,16 +117,32 @@ class Trainer:
         self.targets, self.centre_weights = label_weights(circuit, counts)
         self._diagonals: list[NDArray[np.float64]] = []
         self._sums: list[Ciphertext] = []
+        self._done = 0
 
-    def train(self, batches: Iterable[Batch], total: int, progress: Progress | None = None) -> EncryptedModel:
-        """Train on `total` batches. progress: see `Progress`."""
+    def state(self) -> Sums:
+        """How far the pass is. The arrays are not copied: `train` changes them."""
+        return Sums(self._done, tuple(self._diagonals), tuple(self._sums))
+
+    def restore(self, sums: Sums) -> None:
+        """Go on from a state of the same data, circuit and counts; `train` then expects the batches after it."""
+        self._done, self._diagonals, self._sums = sums.batches, list(sums.diagonals), list(sums.columns)
+
+    def train(
+        self,
+        batches: Iterable[Batch],
+        total: int,
+        progress: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> EncryptedModel:
+        """Train on `total` batches, of which `batches` are those that `restore` did not bring. progress: see `Progress`."""
         report = progress or (lambda stage, share: None)
         spec = self.circuit.spec
-        done = 0
         for group in _groups(batches, GROUP):
             self._add(group)
-            done += len(group)
-            report("images", 0.6 * done / total)
+            self._done += len(group)
+            if checkpoints is not None and checkpoints.due():
+                checkpoints.save(self.state())
+            report("images", 0.6 * self._done / total)
         right_hand_side, centres = self._finish_sums()
         if not spec.solves:
             report("done", 1.0)

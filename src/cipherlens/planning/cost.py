@@ -182,6 +182,12 @@ def _memory(circuit: Circuit, ciphertexts: int, keys: int, threads: int) -> floa
     return memory
 
 
+def training_memory(task: PublicTask, images: int, threads: int) -> int:
+    """Bytes that training on `images` images takes at most: the server's peak. Classifying takes less."""
+    circuit = task.circuit
+    return int(_memory(circuit, circuit.layout.ciphertexts(images), _key_bytes(circuit)[1], threads))
+
+
 def forecast(task: PublicTask, images: int, queries: int, speed: Speed, threads: int) -> Cost:
     """Seconds, bytes and key switches for `images` training images and `queries` queries."""
     circuit, p = task.circuit, task.parameters
@@ -202,7 +208,7 @@ def forecast(task: PublicTask, images: int, queries: int, speed: Speed, threads:
         count_key_switches(circuit, ciphertexts).total,
         reading + ciphertexts * upload / HASHING + _train_seconds(circuit, ciphertexts, speed),
         reading + asked * upload / HASHING + _classify_seconds(circuit, asked, speed),
-        int(_memory(circuit, ciphertexts, expanded, threads)),
+        training_memory(task, images, threads),
         packed,
         upload / circuit.layout.images,
         score_bytes(task) / circuit.layout.images,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
 from cipherlens.errors import InputError
 from cipherlens.learning.encrypted_images import EncryptedImages, same_task
 from cipherlens.learning.results import TrainedModel
-from cipherlens.learning.training import Batch, Progress, Trainer
+from cipherlens.learning.training import Checkpoints, Progress, Trainer
 from cipherlens.scheme.engine import Engine, usable_cores
 from cipherlens.scheme.evaluator import Evaluator
 from cipherlens.scheme.keys import EvaluationKeys
@@ -24,11 +24,13 @@ def train(
     threads: int | None = None,
     progress: Progress | None = None,
     engine: Engine | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainedModel:
     """Train the task's learner on encrypted images; the result is encrypted too.
 
     data: one data set or several of one task and key. evaluation: the owner's evaluation keys. threads: cores by
-    default. progress: called with the stage and the share of all work done. engine: made when None.
+    default. progress: called with the stage and the share of all work done. engine: made when None. checkpoints: where
+    to leave sums on the way, and to go on from when there are any.
 
     The same inputs give the same bytes on every machine and with any number of threads.
 
@@ -46,6 +48,11 @@ def train(
     counts = np.sum([s.counts() for s in sets], axis=0)
     engine = engine or Engine(task.parameters)
     evaluator = Evaluator(engine, evaluation, threads or usable_cores())
-    batches: Iterator[Batch] = chain.from_iterable(s.batches(engine) for s in sets)
-    trained = Trainer(task.circuit, evaluator, counts).train(batches, sum(len(s.rows) for s in sets), progress)
+    trainer = Trainer(task.circuit, evaluator, counts)
+    sums = None if checkpoints is None else checkpoints.load()
+    if sums is not None:
+        trainer.restore(sums)
+    places = [(images, index) for images in sets for index in range(len(images.rows))]
+    batches = (images.batch(engine, index) for images, index in islice(places, trainer.state().batches, None))
+    trained = trainer.train(batches, len(places), progress, checkpoints)
     return TrainedModel.of(task, sets[0].key_id, counts, trained, engine)

@@ -137,7 +137,7 @@ def read_evaluation_keys(
         KeyMismatch: it belongs to other parameters, or lacks a key that is requested or has it at a lower level.
     """
     with Reader.open(path, Kind.EVALUATION_KEYS) as reader:
-        listing = _listing(reader, engine)
+        listing = check_listing(reader, engine)
         wanted = _wanted(listing.levels, requests, reader.name)
         ring = engine or Engine(listing.parameters)
 
@@ -188,7 +188,7 @@ def list_evaluation_keys(path: Path) -> KeyListing:
         InputError, FormatError, SecurityError: as `read_evaluation_keys`.
     """
     with Reader.open(path, Kind.EVALUATION_KEYS) as reader:
-        return _listing(reader, None)
+        return check_listing(reader)
 
 
 def _tensor(number: int) -> str:
@@ -202,8 +202,12 @@ def _key_shape(parameters: Parameters, level: int) -> tuple[int, int]:
     return parameters.digits(level + 1), packed_bytes(parameters, indices)
 
 
-def _listing(reader: Reader, engine: Engine | None) -> KeyListing:
-    """The checked list of keys; every tensor has the shape that it says."""
+def check_listing(reader: Reader, engine: Engine | None = None) -> KeyListing:
+    """The list of keys of an open file, without the keys; every tensor has the shape that the list says.
+
+    Raises:
+        FormatError, SecurityError, KeyMismatch: as `read_evaluation_keys`.
+    """
     p = parameters_of(reader.header, engine, reader.name)
     numbers = header_ints(reader.header, "numbers", MOST_KEYS, 0, 2 * p.ring_dimension - 1)
     levels = header_ints(reader.header, "levels", MOST_KEYS, 0, p.top_level)

@@ -1,0 +1,270 @@
+"""A connection to a server: upload, train, classify, download. What is asked again goes on where it stopped."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import TypeAlias
+
+from cipherlens.client.http import Http
+from cipherlens.client.jobs import DONE, Job, idempotency_key
+from cipherlens.client.transfer import (
+    Progress,
+    RemoteFile,
+    describe,
+    download,
+    find,
+    read_id,
+    read_manifest,
+    sha256_of,
+    upload,
+)
+from cipherlens.errors import FormatError, InputError, ServerError
+from cipherlens.learning.encrypted_images import EncryptedImages
+from cipherlens.learning.results import Reply, TrainedModel
+from cipherlens.scheme.keys import EvaluationKeys
+from cipherlens.wire.container import Kind, Reader
+from cipherlens.wire.keys import write_evaluation_keys
+
+POLL_SECONDS = 0.5
+"""Between two questions about a job, when the server's stream of events has ended early."""
+
+MOST_ATTEMPTS = 1000
+"""Requests of the same inputs that may have ended without a result."""
+
+
+FilePath: TypeAlias = str | os.PathLike[str]
+Images: TypeAlias = EncryptedImages | FilePath | RemoteFile
+KeysLike: TypeAlias = EvaluationKeys | FilePath | RemoteFile
+ModelLike: TypeAlias = TrainedModel | FilePath | RemoteFile
+
+
+class Connection:
+    """A server, with one token. Made by `cipherlens.connect`; threads may use it side by side.
+
+    Every method raises ServerError when the server refuses, fails or is out of reach. Images, keys and models are paths
+    of files, objects in memory, or `RemoteFile`s that are on the server already.
+    """
+
+    def __init__(self, http: Http) -> None:
+        """http: address, token and patience."""
+        self._http = http
+
+    def __repr__(self) -> str:
+        return f"Connection({self._http!r})"
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it; jobs on the server go on."""
+        self._http.close()
+
+    # ---- files ---------------------------------------------------------------------------------------------------
+
+    def upload(self, images: Images, *, progress: Progress | None = None) -> RemoteFile:
+        """Send encrypted images; pieces that the server has already are not sent again.
+
+        progress: called with a stage and the share of it that is done. Raises InputError and FormatError for files that
+        cannot be read, or that a server is never given.
+        """
+        return self._upload(images, Kind.IMAGES, progress)
+
+    def upload_keys(self, keys: KeysLike, *, progress: Progress | None = None) -> RemoteFile:
+        """Send evaluation keys, once: the same keys are found again by their hash. As `upload`."""
+        return self._upload(keys, Kind.EVALUATION_KEYS, progress)
+
+    def download(self, file: RemoteFile, path: FilePath, *, progress: Progress | None = None) -> None:
+        """Fetch a file: in place only when its SHA-256 is right and it holds what the server says.
+
+        Raises InputError when it cannot be written.
+        """
+        download(self._http, file, Path(path), progress)
+
+    def delete(self, file: RemoteFile) -> None:
+        """Delete a file on the server; one that is gone already is no failure."""
+        self._http.json("DELETE", f"/v1/files/{file.id}", idempotent=True, expected=(404,))
+
+    # ---- data sets -----------------------------------------------------------------------------------------------
+
+    def create_data_set(self, files: Sequence[RemoteFile]) -> str:
+        """A data set of uploaded images, which contributors may append to; returns its id. The same files give the same."""
+        key = idempotency_key("data set", {"data": [file.sha256 for file in files]}, 0)
+        body = {"file_ids": [file.id for file in files]}
+        return read_id(self._http.json("POST", "/v1/datasets", body, idempotent=True, key=key), "dataset_id")
+
+    def append(self, data_set: str, images: Images, *, progress: Progress | None = None) -> None:
+        """Upload images and append them to a data set. Not repeated by itself, since images could count twice."""
+        file = self.upload(images, progress=progress)
+        self._http.json("POST", f"/v1/datasets/{_id(data_set)}/append", {"file_id": file.id}, idempotent=False)
+
+    def delete_data_set(self, data_set: str) -> None:
+        """Delete a data set; one that is gone already is no failure."""
+        self._http.json("DELETE", f"/v1/datasets/{_id(data_set)}", idempotent=True, expected=(404,))
+
+    # ---- jobs ----------------------------------------------------------------------------------------------------
+
+    def start_fit(self, data: Images | Sequence[Images], keys: KeysLike, *, progress: Progress | None = None) -> Job:
+        """Upload what is missing and queue a training; the same inputs give the same job, also from another machine."""
+        sets = list(data) if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+        if not sets:
+            raise InputError("training needs at least one data set; give encrypted images")
+        key_file = self.upload_keys(keys, progress=progress)
+        files = [self.upload(images, progress=progress) for images in sets]
+        inputs = {"data": [file.sha256 for file in files], "keys": key_file.sha256}
+        body = {"dataset_id": self.create_data_set(files), "keys_file_id": key_file.id}
+        return self._start("train", inputs, body)
+
+    def start_predict(
+        self, model: ModelLike, images: Images, keys: KeysLike, *, progress: Progress | None = None
+    ) -> Job:
+        """Upload what is missing and queue a classification with a model that the server trained; as `start_fit`."""
+        trained = self.find_model(model)
+        key_file = self.upload_keys(keys, progress=progress)
+        query = self.upload(images, progress=progress)
+        inputs = {"model": trained.sha256, "data": query.sha256, "keys": key_file.sha256}
+        body = {"model_file_id": trained.id, "query_file_id": query.id, "keys_file_id": key_file.id}
+        return self._start("classify", inputs, body)
+
+    def jobs(self) -> list[Job]:
+        """All jobs of this token's tenant."""
+        listed = (self._http.json("GET", "/v1/jobs", idempotent=True) or {}).get("jobs")
+        if not isinstance(listed, list) or not all(isinstance(values, dict) for values in listed):
+            raise ServerError("the server does not list its jobs; check that it is a Cipherlens server")
+        return [Job.read(values) for values in listed]
+
+    def job(self, job_id: str) -> Job:
+        """One job, as it is now."""
+        return Job.read(self._http.json("GET", f"/v1/jobs/{_id(job_id)}", idempotent=True) or {})
+
+    def watch(self, job: Job) -> Iterator[Job]:
+        """The job whenever the server has something new to say of it, until it has ended. Breaks are bridged."""
+        last: Job | None = None
+        while True:
+            for seen in chain((self.job(job.id) for _ in range(1)), self._events(job)):
+                if seen != last:
+                    last = seen
+                    yield seen
+                if seen.ended:
+                    return
+            self._http.pause(POLL_SECONDS)
+
+    def wait(self, job: Job, *, progress: Progress | None = None) -> RemoteFile:
+        """Watch a job to its end; returns its result. Raises ServerError when there is none."""
+        last = job
+        for last in self.watch(job):
+            if progress is not None:
+                progress(last.stage, last.progress)
+        if last.state != DONE or last.result_id is None:
+            why = f": {last.error}" if last.error else ""
+            raise ServerError(f"the server's job {job.id} {last.state}{why}; running the same again starts a new one")
+        return describe(self._http, last.result_id)
+
+    def cancel(self, job: Job) -> None:
+        """Have the server stop a job; one that has ended stays as it is."""
+        self._http.json("POST", f"/v1/jobs/{job.id}/cancel", idempotent=True, expected=(409,))
+
+    def fit(self, data: Images | Sequence[Images], keys: KeysLike, *, progress: Progress | None = None) -> RemoteFile:
+        """Train on encrypted images; returns the encrypted model, which stays on the server for `predict`.
+
+        data: one data set or several of one task and key. keys: the owner's evaluation keys. progress: called with a
+        stage and the share of it that is done. Asked again for the same inputs, it goes on with the same job.
+        """
+        return self.wait(self.start_fit(data, keys, progress=progress), progress=progress)
+
+    def predict(self, model: ModelLike, images: Images, keys: KeysLike, *, progress: Progress | None = None) -> Reply:
+        """Classify encrypted images; returns the encrypted reply, for `Keys.decrypt`. Arguments as for `fit`.
+
+        model: what `fit` gave, or a copy of a model that this server trained.
+        """
+        result = self.wait(self.start_predict(model, images, keys, progress=progress), progress=progress)
+        with tempfile.TemporaryDirectory(prefix="cipherlens-") as folder:
+            path = Path(folder) / "reply.cl"
+            self.download(result, path, progress=progress)
+            return Reply.load(path)
+
+    def find_model(self, model: ModelLike) -> RemoteFile:
+        """The server's own copy of a model, found by its hash among the results of its trainings.
+
+        Raises ServerError when this server has not trained it, or has deleted it.
+        """
+        if isinstance(model, RemoteFile):
+            return model
+        with _on_disk(model) as path:
+            with Reader.open(path, Kind.MODEL, verify=False) as reader:
+                name = reader.name
+            sha256 = sha256_of(path)
+        for job in self.jobs():
+            if job.kind == "train" and job.state == DONE and job.result_id is not None:
+                file = find(self._http, job.result_id)
+                if file is not None and file.sha256 == sha256:
+                    return file
+        raise ServerError(
+            f"{name} is no model that this server has trained for this token, or it was deleted there; train it with the "
+            "same server first, which takes no time if the server still has it"
+        )
+
+    # ---- inside --------------------------------------------------------------------------------------------------
+
+    def _upload(self, what: Images | KeysLike, kind: Kind, progress: Progress | None) -> RemoteFile:
+        if isinstance(what, RemoteFile):
+            if what.kind != kind.value:
+                raise FormatError(f"that file on the server holds {what.kind}, but {kind.words} is needed here")
+            return what
+        with _on_disk(what) as path:
+            return upload(self._http, read_manifest(path, kind), progress)
+
+    def _start(self, kind: str, inputs: Mapping[str, object], body: Mapping[str, object]) -> Job:
+        """The newest job of these inputs that has, or may still have, a result; a new one when there is none."""
+        for attempt in range(MOST_ATTEMPTS):
+            key = idempotency_key(kind, inputs, attempt)
+            made = self._http.json(
+                "POST", "/v1/jobs", {"kind": kind, **body}, idempotent=True, key=key, expected=(409,)
+            )
+            if made is None:  # the key belongs to files that have been deleted and uploaded again since
+                continue
+            job = self.job(read_id(made, "job_id"))
+            if not job.ended or (job.result_id is not None and find(self._http, job.result_id) is not None):
+                return job
+        raise ServerError(
+            f"{MOST_ATTEMPTS} jobs of these inputs ended without a result; ask the provider for the reason"
+        )
+
+    def _events(self, job: Job) -> Iterable[Job]:
+        for values in self._http.events(f"/v1/jobs/{job.id}/events"):
+            if "state" in values:
+                yield Job.read({"job_id": job.id, "kind": job.kind, **values})
+
+
+@contextmanager
+def _on_disk(what: Images | KeysLike | ModelLike) -> Iterator[Path]:
+    """A path to it; something in memory is written beside other temporary files, as ciphertexts, and removed after."""
+    if isinstance(what, str | os.PathLike):
+        yield Path(what)
+        return
+    with tempfile.TemporaryDirectory(prefix="cipherlens-") as folder:
+        path = Path(folder) / "upload.cl"
+        if isinstance(what, EvaluationKeys):
+            write_evaluation_keys(path, what)
+        elif isinstance(what, EncryptedImages | TrainedModel):
+            what.save(path)
+        else:
+            raise InputError(f"a {type(what).__name__} cannot be uploaded; give a path, encrypted images or keys")
+        yield path
+
+
+def _id(text: str) -> str:
+    """An id from the user, which goes into an address. Raises InputError unless it is 32 hexadecimal digits."""
+    if len(text) != 32 or not set(text) <= set("0123456789abcdef"):
+        raise InputError(f"{text!r} is no id; ids of data sets and jobs are 32 hexadecimal digits")
+    return text

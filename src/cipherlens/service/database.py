@@ -1,0 +1,206 @@
+"""What the service remembers: SQLite in WAL mode, each write on the disk before it is answered."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from cipherlens.errors import InputError
+
+SCHEMA = 1
+BUSY_SECONDS = 30.0
+NAME = "service.sqlite3"
+
+
+def new_id() -> str:
+    """32 hexadecimal digits that nobody can guess."""
+    return secrets.token_hex(16)
+
+
+class Base(DeclarativeBase):
+    """Tables. Times are seconds since 1970 in UTC."""
+
+
+class Tenant(Base):
+    """Who owns files, data sets and jobs."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(unique=True)
+    quota_bytes: Mapped[int]
+    quota_jobs: Mapped[int]
+    created: Mapped[float]
+
+
+class Token(Base):
+    """A token's place and the SHA-256 of its secret."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    scope: Mapped[str]
+    dataset_id: Mapped[str | None]
+    note: Mapped[str]
+    created: Mapped[float]
+    revoked: Mapped[float | None]
+
+
+class File(Base):
+    """A file that is being uploaded, or is ready.
+
+    Attributes:
+        space: who sees it: "owner", or the id of the contributor's token that uploads it.
+        manifest: SHA-256 of each piece, 32 bytes each; empty for results.
+    """
+
+    __tablename__ = "files"
+    __table_args__ = (UniqueConstraint("tenant_id", "space", "sha256"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    space: Mapped[str]
+    kind: Mapped[str]
+    state: Mapped[str]
+    size: Mapped[int]
+    sha256: Mapped[str]
+    manifest: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    parameters_id: Mapped[str]
+    key_id: Mapped[str]
+    task_id: Mapped[str | None]
+    images: Mapped[int | None]
+    labelled: Mapped[bool | None]
+    created: Mapped[float]
+    touched: Mapped[float]
+
+
+class Dataset(Base):
+    """Labelled images of one task and key, in one or more files."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    task_id: Mapped[str]
+    key_id: Mapped[str]
+    created: Mapped[float]
+
+
+class DatasetFile(Base):
+    """A file's place in a data set."""
+
+    __tablename__ = "dataset_files"
+
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    file_id: Mapped[str] = mapped_column(ForeignKey("files.id"), primary_key=True, index=True)
+    position: Mapped[int]
+
+
+class Job(Base):
+    """A recipe, how far it is, and who works on it.
+
+    Attributes:
+        recipe: canonical JSON of the request; `inputs` of it are fixed when it is submitted.
+        inputs: canonical JSON: file ids by role.
+        worker, lease: who computes it and until when it counts as alive.
+        deaths: workers that died on it since its last checkpoint.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (UniqueConstraint("tenant_id", "idempotency_key"), Index("jobs_state", "state", "created"))
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    idempotency_key: Mapped[str]
+    kind: Mapped[str]
+    recipe: Mapped[str] = mapped_column(Text)
+    inputs: Mapped[str] = mapped_column(Text)
+    state: Mapped[str]
+    stage: Mapped[str]
+    progress: Mapped[float]
+    result_file_id: Mapped[str | None]
+    error_kind: Mapped[str | None]
+    error_message: Mapped[str | None]
+    worker: Mapped[str | None]
+    lease: Mapped[float | None]
+    deaths: Mapped[int]
+    created: Mapped[float]
+    started: Mapped[float | None]
+    finished: Mapped[float | None]
+
+
+class Database:
+    """Sessions on one database. Threads and processes may use it side by side."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the database in this folder, making it when there is none.
+
+        Raises:
+            InputError: it was written by a newer version.
+        """
+        path = folder / NAME
+        if not path.exists():  # labels and hashes of tokens are the operator's alone
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
+        event.listen(self._engine, "connect", _configure)
+        event.listen(self._engine, "begin", _begin)
+        self._writing = self._engine.execution_options(writing=True)
+        with self._writing.begin() as connection:
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if version > SCHEMA:
+                raise InputError(
+                    f"{path} was written by a newer Cipherlens (schema {version}; this one knows {SCHEMA}); upgrade it"
+                )
+            if version == 0:
+                Base.metadata.create_all(connection)
+                connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One consistent view."""
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One transaction, alone among writers; on the disk when the block is left normally, else undone."""
+        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def _configure(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # transactions begin where `_begin` says, not where the driver guesses
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA secure_delete = ON")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # A reader that becomes a writer half-way could find that another wrote in between: writers say so first.
+    writing = connection.get_execution_options().get("writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

@@ -1,0 +1,114 @@
+"""Data sets: labelled, encrypted images of one task and key, from the owner and from contributors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from cipherlens.errors import InputError, KeyMismatch
+from cipherlens.service.database import Database, Dataset, DatasetFile, File, new_id
+from cipherlens.service.errors import Conflict, not_found
+from cipherlens.service.files import find_file
+from cipherlens.service.schemas import MOST_FILES, DatasetInfo
+from cipherlens.service.tokens import Caller
+
+
+class Datasets:
+    """Data sets of all tenants."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, caller: Caller, file_ids: Sequence[str]) -> DatasetInfo:
+        """A new data set of these files.
+
+        Raises:
+            NotFound: a file that is not there, not ready, or not images.
+            InputError, KeyMismatch: images without labels, or of several tasks or keys.
+            Conflict: a file twice.
+        """
+        if len(set(file_ids)) != len(file_ids):
+            raise Conflict("a file is named twice, so its images would count twice; name each once")
+        with self._database.writing() as session:
+            files = [_labelled(session, caller, file_id) for file_id in file_ids]
+            dataset = Dataset(
+                id=new_id(), tenant_id=caller.tenant_id, task_id=files[0].task_id or "", key_id=files[0].key_id,
+                created=time.time(),
+            )  # fmt: skip
+            session.add(dataset)
+            session.flush()
+            for file in files:
+                _append(session, dataset, file)
+            return _info(session, dataset)
+
+    def append(self, caller: Caller, dataset_id: str, file_id: str) -> DatasetInfo:
+        """Add a file; one that is in the data set already stays where it is. Raises as `create`."""
+        with self._database.writing() as session:
+            dataset = find_dataset(session, caller, dataset_id)
+            _append(session, dataset, _labelled(session, caller, file_id))
+            return _info(session, dataset)
+
+    def info(self, caller: Caller, dataset_id: str) -> DatasetInfo:
+        """What a data set holds. Raises NotFound."""
+        with self._database.reading() as session:
+            return _info(session, find_dataset(session, caller, dataset_id))
+
+    def delete(self, caller: Caller, dataset_id: str) -> None:
+        """Forget the data set; its files stay until they are deleted themselves. Raises NotFound."""
+        with self._database.writing() as session:
+            session.delete(find_dataset(session, caller, dataset_id))
+
+
+def find_dataset(session: Session, caller: Caller, dataset_id: str) -> Dataset:
+    """A data set that the caller may touch. Raises NotFound."""
+    dataset = session.get(Dataset, dataset_id)
+    theirs = dataset is not None and dataset.tenant_id == caller.tenant_id
+    if dataset is None or not theirs or caller.dataset_id not in (None, dataset_id):
+        raise not_found("data set")
+    return dataset
+
+
+def dataset_files(session: Session, dataset_id: str) -> list[str]:
+    """The ids of its files, in the order in which they were added."""
+    query = select(DatasetFile.file_id).where(DatasetFile.dataset_id == dataset_id).order_by(DatasetFile.position)
+    return list(session.scalars(query))
+
+
+def _labelled(session: Session, caller: Caller, file_id: str) -> File:
+    file = find_file(session, caller, file_id)
+    if file.state != "ready" or file.kind != "images":
+        raise not_found("file of images")
+    if not file.labelled:
+        raise InputError("these images carry no labels; encrypt them with labels to train on them")
+    return file
+
+
+def _append(session: Session, dataset: Dataset, file: File) -> None:
+    if file.task_id != dataset.task_id:
+        raise KeyMismatch("a file belongs to another task than the data set; use files made from one task")
+    if file.key_id != dataset.key_id:
+        raise KeyMismatch("a file is under another key than the data set; use files made with one key pair")
+    if session.get(DatasetFile, (dataset.id, file.id)) is not None:
+        return
+    last = session.scalar(select(func.max(DatasetFile.position)).where(DatasetFile.dataset_id == dataset.id))
+    position = 0 if last is None else last + 1
+    if position >= MOST_FILES:
+        raise Conflict(f"a data set holds at most {MOST_FILES} files; put more images into each")
+    session.add(DatasetFile(dataset_id=dataset.id, file_id=file.id, position=position))
+    session.flush()
+
+
+def _info(session: Session, dataset: Dataset) -> DatasetInfo:
+    file_ids = dataset_files(session, dataset.id)
+    images = session.scalar(
+        select(func.sum(File.images))
+        .join(DatasetFile, DatasetFile.file_id == File.id)
+        .where(DatasetFile.dataset_id == dataset.id)
+    )
+    return DatasetInfo(
+        dataset_id=dataset.id, task_id=dataset.task_id, key_id=dataset.key_id, images=images or 0, file_ids=file_ids,
+        created=dataset.created,
+    )  # fmt: skip

@@ -1,0 +1,88 @@
+"""Refusals of the service, and how any error is told to a client: a status, a kind and one sentence."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from cipherlens.errors import CipherlensError, ServerError
+
+
+class Refusal(ServerError):
+    """A request that is not carried out. `status` is the HTTP status that says so."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class Invalid(Refusal):
+    """A request that makes no sense."""
+
+
+class Unauthorized(Refusal):
+    """No token, or none that counts."""
+
+    status = HTTPStatus.UNAUTHORIZED
+
+
+class NotFound(Refusal):
+    """Nothing there for this token, be it that it does not exist or that it belongs to others."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class Conflict(Refusal):
+    """The request contradicts what is there."""
+
+    status = HTTPStatus.CONFLICT
+
+
+class Incomplete(Conflict):
+    """Pieces of the file are missing."""
+
+
+class TimedOut(Refusal):
+    """The client sent too slowly."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
+class TooLarge(Refusal):
+    """More bytes than are taken."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class QuotaExceeded(TooLarge):
+    """More bytes than the tenant may store."""
+
+
+class UnsupportedEncoding(Refusal):
+    """A body in an encoding that is not read, such as a compressed one."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class TooManyJobs(Refusal):
+    """More unfinished jobs than the tenant may have."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+
+class DiskFull(Refusal):
+    """The service has no room left."""
+
+    status = HTTPStatus.INSUFFICIENT_STORAGE
+
+
+def not_found(what: str) -> NotFound:
+    """The one answer for everything that is not there for a token."""
+    return NotFound(f"there is no such {what} here for this token")
+
+
+def status_of(error: CipherlensError) -> int:
+    """The HTTP status of a refusal; what readers and checks refuse is the client's data: 422."""
+    return int(error.status if isinstance(error, Refusal) else HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+def problem(kind: str, message: str) -> dict[str, dict[str, str]]:
+    """The body of every answer that is no success."""
+    return {"error": {"kind": kind, "message": " ".join(message.split())}}

@@ -1,0 +1,235 @@
+"""Transfers: announced by a manifest, sent in pieces, checked as a whole, and only then there."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, undefer
+
+from cipherlens.errors import CipherlensError, FormatError
+from cipherlens.service.database import Database, Dataset, DatasetFile, File, Job, Tenant, new_id
+from cipherlens.service.errors import Conflict, DiskFull, Invalid, QuotaExceeded, TooLarge, not_found
+from cipherlens.service.headers import LARGEST_HEADER, Description, describe_file, describe_header
+from cipherlens.service.pieces import Incoming, Store
+from cipherlens.service.schemas import Declared, FileInfo, NewFile
+from cipherlens.service.settings import PIECE_BYTES
+from cipherlens.service.tokens import Caller
+from cipherlens.wire.container import Kind
+
+DIGEST_BYTES = 32
+STRIPES = 16
+RESERVE_BYTES = 64 << 20
+"""Room on the disk that uploads leave to the database and to results."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a piece belongs. `target` is None when the whole file is there already and needs no piece any more."""
+
+    digest: bytes
+    length: int
+    target: Path | None
+
+
+class Files:
+    """Files of all tenants. Threads may use it side by side."""
+
+    def __init__(self, database: Database, store: Store, data: Path) -> None:
+        self._database, self._store, self._data = database, store, data
+        self._assembling = [threading.Lock() for _ in range(STRIPES)]
+
+    def declare(self, caller: Caller, wanted: NewFile) -> Declared:
+        """Accept or refuse a file by its header, and tell which pieces are missing. The same file once more goes on.
+
+        Raises:
+            Invalid, TooLarge: a manifest that does not fit the size, or a header beyond what services take.
+            FormatError, SecurityError: a header that is none, or parameters above the security table.
+            QuotaExceeded, DiskFull: no room.
+            NotFound: a contributor sends what is not for its data set.
+        """
+        if len(wanted.pieces) != -(-wanted.size // PIECE_BYTES):
+            raise Invalid(
+                f"a file of {wanted.size} bytes has {-(-wanted.size // PIECE_BYTES)} pieces of {PIECE_BYTES} bytes, "
+                f"not {len(wanted.pieces)}; send the hash of each"
+            )
+        if len(wanted.header) > LARGEST_HEADER:
+            raise TooLarge(f"the header has {len(wanted.header)} bytes and may have {LARGEST_HEADER}")
+        about = describe_header(Kind(wanted.kind), wanted.header, wanted.size)
+        pieces = [bytes.fromhex(digest) for digest in wanted.pieces]
+        now = time.time()
+        with self._database.writing() as session:
+            file = session.scalar(
+                select(File).where(
+                    File.tenant_id == caller.tenant_id, File.space == caller.space, File.sha256 == wanted.sha256
+                )
+            )
+            if file is not None and file.state == "ready":
+                return Declared(file_id=file.id, state="ready", missing=[])
+            if caller.dataset_id is not None:
+                self._check_contribution(session, caller, about)
+            if file is None:
+                self._check_room(session, caller, wanted.size)
+                file = File(id=new_id(), tenant_id=caller.tenant_id, space=caller.space, sha256=wanted.sha256)
+                file.state, file.created = "uploading", now
+                session.add(file)
+            file.size, file.manifest, file.touched = wanted.size, b"".join(pieces), now
+            file.kind, file.parameters_id, file.key_id = about.kind.value, about.parameters_id, about.key_id
+            file.task_id, file.images, file.labelled = about.task_id, about.images, about.labelled
+            session.flush()
+            file_id = file.id
+        missing = self._store.missing(caller.tenant_id, caller.space, pieces)
+        return Declared(file_id=file_id, state="uploading", missing=missing)
+
+    def slot(self, caller: Caller, file_id: str, index: int) -> Slot:
+        """Where a piece of an upload belongs. Raises NotFound, also for an index beyond the last."""
+        with self._database.reading() as session:
+            file = find_file(session, caller, file_id, manifest=True)
+        digests = split(file.manifest)
+        if not 0 <= index < len(digests):
+            raise not_found("piece")
+        length = min(PIECE_BYTES, file.size - index * PIECE_BYTES)
+        path = self._store.piece(caller.tenant_id, file.space, digests[index])
+        return Slot(digests[index], length, None if file.state == "ready" else path)
+
+    def complete(self, caller: Caller, file_id: str) -> FileInfo:
+        """Put the pieces together and check the whole; once more changes nothing.
+
+        Raises:
+            NotFound: no such file.
+            Incomplete: pieces are missing.
+            FormatError, SecurityError: the whole is not what was announced; the upload is forgotten.
+        """
+        with self._assembling[int(file_id[:2], 16) % STRIPES]:
+            with self._database.reading() as session:
+                file = find_file(session, caller, file_id, manifest=True)
+            if file.state == "ready":
+                return file_info(file)
+            path = self._store.path(caller.tenant_id, file_id)
+            with Incoming(path) as incoming:
+                digest = self._store.assemble(caller.tenant_id, file.space, split(file.manifest), incoming.file)
+                incoming.file.flush()
+                try:
+                    self._check_whole(file, digest, incoming.path)
+                except CipherlensError:
+                    self._forget(caller, file)
+                    raise
+                incoming.keep()
+            with self._database.writing() as session:
+                now = time.time()
+                same = (File.id == file_id, File.state == "uploading", File.manifest == file.manifest)
+                done = session.execute(update(File).where(*same).values(state="ready", touched=now))
+                if done.rowcount != 1:  # type: ignore[attr-defined]
+                    path.unlink(missing_ok=True)
+                    raise not_found("file")
+        self._release_pieces(caller.tenant_id, file.space, split(file.manifest))
+        return self.info(caller, file_id)
+
+    def info(self, caller: Caller, file_id: str) -> FileInfo:
+        """What is known of a file. Raises NotFound."""
+        with self._database.reading() as session:
+            return file_info(find_file(session, caller, file_id))
+
+    def ready_path(self, caller: Caller, file_id: str) -> tuple[File, Path]:
+        """A whole file and where it is. Raises NotFound, also for one that is still being uploaded."""
+        with self._database.reading() as session:
+            file = find_file(session, caller, file_id)
+        if file.state != "ready":
+            raise not_found("file")
+        return file, self._store.path(caller.tenant_id, file_id)
+
+    def delete(self, caller: Caller, file_id: str) -> None:
+        """Remove a file.
+
+        Raises:
+            NotFound: no such file.
+            Conflict: a data set or an unfinished job needs it.
+        """
+        with self._database.writing() as session:
+            file = find_file(session, caller, file_id, manifest=True)
+            if session.scalar(select(DatasetFile.dataset_id).where(DatasetFile.file_id == file_id).limit(1)):
+                raise Conflict("a data set holds this file; delete the data set first")
+            unfinished = select(Job.id).where(
+                Job.tenant_id == caller.tenant_id, Job.state.in_(("queued", "running")), Job.inputs.contains(file_id)
+            )
+            if session.scalar(unfinished.limit(1)):
+                raise Conflict("an unfinished job needs this file; wait for it or cancel it first")
+            session.delete(file)
+        self._store.path(caller.tenant_id, file_id).unlink(missing_ok=True)
+        self._release_pieces(caller.tenant_id, file.space, split(file.manifest))
+
+    def _check_contribution(self, session: Session, caller: Caller, about: Description) -> None:
+        dataset = session.get(Dataset, caller.dataset_id)
+        if dataset is None or about.kind is not Kind.IMAGES:
+            raise not_found("data set")
+        if (about.task_id, about.key_id) != (dataset.task_id, dataset.key_id) or not about.labelled:
+            raise Invalid("these images are not labelled ones of the data set's task and key; encrypt with its task")
+
+    def _check_room(self, session: Session, caller: Caller, size: int) -> None:
+        quota = session.scalars(select(Tenant.quota_bytes).where(Tenant.id == caller.tenant_id)).one()
+        used = session.scalar(select(func.sum(File.size)).where(File.tenant_id == caller.tenant_id)) or 0
+        if used + size > quota:
+            raise QuotaExceeded(
+                f"this file has {size} bytes, and {max(0, quota - used)} of the quota of {quota} are left; delete files"
+            )
+        # Pieces and the whole lie side by side until the whole is checked.
+        if shutil.disk_usage(self._data).free < 2 * size + RESERVE_BYTES:
+            raise DiskFull(f"the service has no room for {size} more bytes; ask its operator")
+
+    def _check_whole(self, file: File, digest: str, path: Path) -> None:
+        if digest != file.sha256:
+            raise FormatError("the pieces together do not have the announced SHA-256; send the file again")
+        try:
+            about = describe_file(path)
+        except CipherlensError as error:
+            raise type(error)(str(error).replace(path.name, "the upload")) from None
+        announced = (file.kind, file.parameters_id, file.key_id, file.task_id, file.images, file.labelled)
+        found = (about.kind.value, about.parameters_id, about.key_id, about.task_id, about.images, about.labelled)
+        if found != announced:
+            raise FormatError("the file's header is not the one that was announced; send the file again")
+
+    def _forget(self, caller: Caller, file: File) -> None:
+        with self._database.writing() as session:
+            stored = session.get(File, file.id)
+            if stored is not None and stored.state == "uploading":
+                session.delete(stored)
+        self._release_pieces(caller.tenant_id, file.space, split(file.manifest))
+
+    def _release_pieces(self, tenant_id: str, space: str, digests: list[bytes]) -> None:
+        """Remove the pieces that no other upload of the space waits for."""
+        with self._database.reading() as session:
+            others = session.scalars(
+                select(File.manifest).where(File.tenant_id == tenant_id, File.space == space, File.state == "uploading")
+            ).all()
+        needed = {digest for manifest in others for digest in split(manifest)}
+        self._store.remove_pieces(tenant_id, space, set(digests) - needed)
+
+
+def split(manifest: bytes) -> list[bytes]:
+    """The hashes of a manifest."""
+    return [manifest[i : i + DIGEST_BYTES] for i in range(0, len(manifest), DIGEST_BYTES)]
+
+
+def find_file(session: Session, caller: Caller, file_id: str, *, manifest: bool = False) -> File:
+    """A file that the caller may see. Raises NotFound."""
+    query = select(File).where(File.id == file_id, File.tenant_id == caller.tenant_id)
+    if caller.dataset_id is not None:
+        query = query.where(File.space == caller.space)
+    file = session.scalar(query.options(undefer(File.manifest)) if manifest else query)
+    if file is None:
+        raise not_found("file")
+    return file
+
+
+def file_info(file: File) -> FileInfo:
+    """A file as clients see it."""
+    return FileInfo.model_validate(
+        {
+            "file_id": file.id,
+            **{name: getattr(file, name) for name in FileInfo.model_fields if name != "file_id"},
+        }
+    )

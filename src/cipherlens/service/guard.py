@@ -1,0 +1,134 @@
+"""What every request passes before anything looks at it: a token, a body of bounded size and time, no encodings."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cipherlens.errors import CipherlensError
+from cipherlens.service.database import Database
+from cipherlens.service.errors import Invalid, TimedOut, TooLarge, Unauthorized, UnsupportedEncoding, problem, status_of
+from cipherlens.service.logging import say
+from cipherlens.service.metrics import Metrics
+from cipherlens.service.settings import PIECE_BYTES
+from cipherlens.service.tokens import authenticate
+
+LARGEST_DECLARATION = 8 << 20
+LARGEST_MESSAGE = 1 << 16
+SLOWEST = 8192
+"""Bytes a second that a body must at least have on average, after a first stall's time."""
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
+
+
+class BodyRefused(HTTPException):
+    """Raised out of `receive`, where frameworks let only this class of exceptions through as it is."""
+
+    def __init__(self, error: CipherlensError) -> None:
+        super().__init__(status_of(error), str(error))
+        self.error = error
+
+
+class Guard:
+    """The outermost part of the application: checks, counts and logs each request."""
+
+    def __init__(self, app: ASGIApp, database: Database, metrics: Metrics, stall_seconds: float) -> None:
+        self._app, self._database, self._metrics, self._stall = app, database, metrics, stall_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        seen = {"status": 0, "sent": 0, "received": 0}
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen["status"] = message["status"]
+                message.setdefault("headers", []).extend(
+                    [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+                )
+            seen["sent"] += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            limit = await self._admit(scope)
+        except CipherlensError as error:
+            extra = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else {}
+            # The body was not read: what follows on this connection could not be told from it.
+            answer = JSONResponse(
+                problem(type(error).__name__, str(error)), status_of(error), {"Connection": "close", **extra}
+            )
+            await answer(scope, receive, sending)
+        else:
+            await self._app(scope, self._bounded(receive, limit, seen), sending)
+        finally:
+            route = scope.get("route")
+            template = str(getattr(route, "path", "none"))
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            seconds = time.perf_counter() - started
+            self._metrics.count(method, template, seen["status"], seconds, seen["received"], seen["sent"])
+            caller = scope.get("state", {}).get("caller")
+            if template.startswith("/v1"):
+                say(
+                    "request", method=method, route=template, seconds=round(seconds, 4),
+                    tenant=caller and caller.tenant_id, token=caller and caller.token_id, **seen,
+                )  # fmt: skip
+
+    async def _admit(self, scope: Scope) -> int:
+        """How large the body may be."""
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            if name in headers and name in (b"authorization", b"content-length", b"idempotency-key", b"range"):
+                raise Invalid(f"the header {name.decode('latin-1')} was sent twice; send it once")
+            headers[name] = value
+        path: str = scope["path"]
+        if path.startswith("/v1"):
+            text = headers.get(b"authorization", b"").decode("latin-1")
+            caller = await run_in_threadpool(authenticate, self._database, text)
+            scope.setdefault("state", {})["caller"] = caller
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise UnsupportedEncoding("bodies are taken as they are; send this one without a Content-Encoding")
+        limit = _limit(scope["method"], path)
+        announced = headers.get(b"content-length", b"0")
+        if not announced.isdigit() or len(announced) > 19:
+            raise Invalid("the header Content-Length is no number")
+        if int(announced) > limit:
+            raise TooLarge(f"the body has {int(announced)} bytes and may have {limit} here")
+        return limit
+
+    def _bounded(self, receive: Receive, limit: int, seen: dict[str, int]) -> Receive:
+        deadline = time.monotonic() + self._stall + limit / SLOWEST
+        whole = False
+
+        async def bounded() -> Message:
+            nonlocal whole
+            if whole:  # what comes now is only the end of the connection, which may take its time
+                return await receive()
+            try:
+                wait = min(self._stall, deadline - time.monotonic())
+                message = await asyncio.wait_for(receive(), max(0.0, wait))
+            except TimeoutError:
+                raise BodyRefused(TimedOut(f"the body came too slowly; send at least {SLOWEST} bytes a second")) from None
+            body: Any = message.get("body", b"")
+            seen["received"] += len(body)
+            whole = message["type"] != "http.request" or not message.get("more_body", False)
+            if seen["received"] > limit:
+                raise BodyRefused(TooLarge(f"the body has more than the {limit} bytes that it may have here"))
+            return message
+
+        return bounded
+
+
+def _limit(method: str, path: str) -> int:
+    if method == "PUT":
+        return PIECE_BYTES
+    return LARGEST_DECLARATION if method == "POST" and path == "/v1/files" else LARGEST_MESSAGE

@@ -1,0 +1,270 @@
+"""The queue: recipes, the workers that hold them, and how they end.
+
+A worker holds a job by a lease that it renews. Whatever it writes about the job counts only while it holds it, so that
+a worker that was cut off, cancelled or replaced changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, aliased
+
+from cipherlens.errors import KeyMismatch
+from cipherlens.service.database import Database, File, Job, Tenant, new_id
+from cipherlens.service.datasets import dataset_files, find_dataset
+from cipherlens.service.errors import Conflict, TooManyJobs, not_found
+from cipherlens.service.files import find_file
+from cipherlens.service.headers import Description
+from cipherlens.service.pieces import Store, file_sha256
+from cipherlens.service.schemas import ClassifyRecipe, JobInfo, Problem, TrainRecipe
+from cipherlens.service.tokens import OWNER_SPACE, Caller
+from cipherlens.wire.container import canonical_json
+
+UNFINISHED = ("queued", "running")
+MOST_DEATHS = 10
+"""Workers that may die on a job, without a checkpoint in between, before it is given up."""
+
+LISTED = 200
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job in a worker's hands.
+
+    Attributes:
+        inputs: file ids by role: data, keys; or model, query, keys.
+    """
+
+    job_id: str
+    tenant_id: str
+    kind: str
+    inputs: Mapping[str, tuple[str, ...]]
+    worker: str
+
+
+class Jobs:
+    """Jobs of all tenants."""
+
+    def __init__(self, database: Database, store: Store, lease_seconds: float) -> None:
+        self._database, self._store, self._lease = database, store, lease_seconds
+
+    # ---- for clients ----------------------------------------------------------------------------------------------
+
+    def submit(self, caller: Caller, recipe: TrainRecipe | ClassifyRecipe, key: str) -> str:
+        """A job for this recipe; the same recipe under the same idempotency key is the same job.
+
+        Raises:
+            Conflict: the key stands for another recipe.
+            NotFound: an input that is not there.
+            KeyMismatch: inputs that do not belong together.
+            TooManyJobs: more unfinished ones than the tenant may have.
+        """
+        text = canonical_json(recipe.model_dump())
+        with self._database.writing() as session:
+            job = session.scalar(select(Job).where(Job.tenant_id == caller.tenant_id, Job.idempotency_key == key))
+            if job is not None:
+                if job.recipe != text:
+                    raise Conflict("this idempotency key was used for another job; choose a new one")
+                return job.id
+            inputs = _inputs(session, caller, recipe)
+            tenant = session.get_one(Tenant, caller.tenant_id)
+            unfinished = select(func.count()).where(Job.tenant_id == tenant.id, Job.state.in_(UNFINISHED))
+            if session.scalars(unfinished).one() >= tenant.quota_jobs:
+                raise TooManyJobs(
+                    f"this tenant has {tenant.quota_jobs} unfinished jobs, its quota; wait for one to end"
+                )
+            job = Job(
+                id=new_id(), tenant_id=tenant.id, idempotency_key=key, kind=recipe.kind, recipe=text,
+                inputs=canonical_json(inputs), state="queued", stage="", progress=0.0, deaths=0, created=time.time(),
+            )  # fmt: skip
+            session.add(job)
+            return job.id
+
+    def info(self, caller: Caller, job_id: str) -> JobInfo:
+        """How far a job is. Raises NotFound."""
+        with self._database.reading() as session:
+            return _info(_find(session, caller, job_id))
+
+    def list(self, caller: Caller) -> list[JobInfo]:
+        """The tenant's newest jobs, newest first."""
+        query = select(Job).where(Job.tenant_id == caller.tenant_id).order_by(Job.created.desc()).limit(LISTED)
+        with self._database.reading() as session:
+            return [_info(job) for job in session.scalars(query)]
+
+    def cancel(self, caller: Caller, job_id: str) -> JobInfo:
+        """Stop a job; one that has ended stays as it is. Raises NotFound."""
+        with self._database.writing() as session:
+            job = _find(session, caller, job_id)
+            if job.state in UNFINISHED:
+                _end(job, "cancelled")
+            return _info(job)
+
+    # ---- for workers ----------------------------------------------------------------------------------------------
+
+    def claim(self, worker: str) -> Claim | None:
+        """The next job, None when there is none: of the tenant with the fewest running jobs, the oldest."""
+        with self._database.reading() as session:  # so that idle workers do not block writers
+            waiting = session.scalar(select(Job.id).where(Job.state.in_(UNFINISHED)).limit(1))
+        if waiting is None:
+            return None
+        now = time.time()
+        with self._database.writing() as session:
+            for job in session.scalars(select(Job).where(Job.state == "running", Job.lease < now)):
+                _requeue(job, died=True)
+            session.flush()
+            other = aliased(Job)
+            busy = (
+                select(func.count())
+                .where(other.tenant_id == Job.tenant_id, other.state == "running")
+                .correlate(Job)
+                .scalar_subquery()
+            )
+            job = session.scalar(select(Job).where(Job.state == "queued").order_by(busy, Job.created).limit(1))
+            if job is None:
+                return None
+            job.state, job.stage, job.worker, job.lease = "running", "reading", worker, now + self._lease
+            job.started, job.progress = now, 0.0
+            inputs = {role: tuple(ids) for role, ids in json.loads(job.inputs).items()}
+            return Claim(job.id, job.tenant_id, job.kind, inputs, worker)
+
+    def renew(self, claim: Claim, stage: str, progress: float) -> bool:
+        """Tell how far the job is. False when the worker holds it no longer and is to stop."""
+        return self._change(claim, lease=time.time() + self._lease, stage=stage, progress=progress)
+
+    def saved(self, claim: Claim) -> bool:
+        """A checkpoint was written: earlier deaths do not count any more. False as with `renew`."""
+        return self._change(claim, deaths=0)
+
+    def give_back(self, claim: Claim) -> None:
+        """Let another worker go on with the job."""
+        self._change(claim, state="queued", worker=None, lease=None)
+
+    def fail(self, claim: Claim, kind: str, message: str) -> None:
+        """The job cannot be done."""
+        self._change(
+            claim, state="failed", error_kind=kind, error_message=message, finished=time.time(), worker=None, lease=None
+        )
+
+    def finish(self, claim: Claim, about: Description, file_id: str) -> bool:
+        """Register the result, which lies complete under `file_id`, and end the job, both or neither.
+
+        False when the worker no longer holds the job; the file is the worker's to remove then.
+        """
+        path = self._store.path(claim.tenant_id, file_id)
+        size, digest = path.stat().st_size, file_sha256(path)
+        with self._database.writing() as session:
+            job = session.get(Job, claim.job_id)
+            if job is None or job.worker != claim.worker or job.state != "running":
+                return False
+            twin = session.scalar(
+                select(File.id).where(
+                    File.tenant_id == claim.tenant_id, File.space == OWNER_SPACE, File.sha256 == digest
+                )
+            )
+            if twin is None:
+                session.add(_result(claim, about, file_id, size, digest))
+            job.result_file_id, job.progress, job.stage = twin or file_id, 1.0, "done"
+            _end(job, "done")
+        if twin is not None:  # the same inputs gave the same bytes before
+            path.unlink(missing_ok=True)
+        return True
+
+    # ---- for the supervisor ---------------------------------------------------------------------------------------
+
+    def release(self, worker: str | None = None) -> int:
+        """Queue again what a worker that died held; None for all workers, when the whole service had stopped."""
+        with self._database.writing() as session:
+            query = select(Job).where(Job.state == "running")
+            jobs = session.scalars(query if worker is None else query.where(Job.worker == worker)).all()
+            for job in jobs:
+                _requeue(job, died=worker is not None)
+            return len(jobs)
+
+    def unfinished(self) -> set[str]:
+        """Ids of the jobs that have not ended."""
+        with self._database.reading() as session:
+            return set(session.scalars(select(Job.id).where(Job.state.in_(UNFINISHED))))
+
+    def counts(self) -> dict[str, int]:
+        """Jobs in each state."""
+        with self._database.reading() as session:
+            rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
+        return {state: count for state, count in rows}  # noqa: C416 (rows are no pairs to mypy)
+
+    def _change(self, claim: Claim, **values: object) -> bool:
+        held = (Job.id == claim.job_id, Job.worker == claim.worker, Job.state == "running")
+        with self._database.writing() as session:
+            return session.execute(update(Job).where(*held).values(**values)).rowcount == 1  # type: ignore[attr-defined,no-any-return]
+
+
+def _result(claim: Claim, about: Description, file_id: str, size: int, digest: str) -> File:
+    now = time.time()
+    return File(
+        id=file_id, tenant_id=claim.tenant_id, space=OWNER_SPACE, kind=about.kind.value, state="ready", size=size,
+        sha256=digest, manifest=b"", parameters_id=about.parameters_id, key_id=about.key_id, task_id=about.task_id,
+        images=about.images, labelled=None, created=now, touched=now,
+    )  # fmt: skip
+
+
+def _requeue(job: Job, *, died: bool) -> None:
+    job.deaths += died
+    job.state, job.worker, job.lease = "queued", None, None
+    if job.deaths >= MOST_DEATHS:
+        job.error_kind = "WorkerDied"
+        job.error_message = f"{MOST_DEATHS} workers died on this job, perhaps for want of memory; ask the operator"
+        _end(job, "failed")
+
+
+def _end(job: Job, state: str) -> None:
+    job.state, job.finished, job.worker, job.lease = state, time.time(), None, None
+
+
+def _find(session: Session, caller: Caller, job_id: str) -> Job:
+    job = session.get(Job, job_id)
+    if job is None or job.tenant_id != caller.tenant_id:
+        raise not_found("job")
+    return job
+
+
+def _inputs(session: Session, caller: Caller, recipe: TrainRecipe | ClassifyRecipe) -> dict[str, list[str]]:
+    """The files of a recipe, all of them there, ready and of one key."""
+    roles: dict[str, tuple[str, list[str]]] = {"keys": ("evaluation_keys", [recipe.keys_file_id])}
+    if isinstance(recipe, TrainRecipe):
+        dataset = find_dataset(session, caller, recipe.dataset_id)
+        roles["data"] = ("images", dataset_files(session, dataset.id))
+    else:
+        roles["model"] = ("model", [recipe.model_file_id])
+        roles["query"] = ("images", [recipe.query_file_id])
+    files: list[File] = []
+    for kind, ids in roles.values():
+        for file_id in ids:
+            file = find_file(session, caller, file_id)
+            if file.kind != kind or file.state != "ready":
+                raise not_found(f"file of {kind.replace('_', ' ')}")
+            files.append(file)
+    if len({file.key_id for file in files}) > 1:
+        raise KeyMismatch("these files are under several keys; use files made with one key pair")
+    if len({file.parameters_id for file in files}) > 1:
+        raise KeyMismatch("these files were made for several parameters; use files made from one task")
+    if len({file.task_id for file in files if file.task_id is not None}) > 1:
+        raise KeyMismatch("these files belong to several tasks; use files made from one task")
+    return {role: ids for role, (_, ids) in roles.items()}
+
+
+def _info(job: Job) -> JobInfo:
+    estimate = None
+    if job.state == "running" and job.started is not None and job.progress > 0.02:
+        estimate = round((time.time() - job.started) * (1 - job.progress) / job.progress, 1)
+    error = Problem(kind=job.error_kind, message=job.error_message or "") if job.error_kind else None
+    return JobInfo.model_validate(
+        {
+            "job_id": job.id, "kind": job.kind, "state": job.state, "stage": job.stage, "progress": job.progress,
+            "estimate_seconds": estimate, "result_file_id": job.result_file_id, "error": error, "created": job.created,
+            "started": job.started, "finished": job.finished,
+        }
+    )  # fmt: skip

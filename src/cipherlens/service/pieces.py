@@ -1,0 +1,157 @@
+"""Pieces of uploads, each under its SHA-256, and the files that they are put together to.
+
+A name appears only when its content is whole and on the disk, so that a crash leaves nothing but nameless temporary
+files, which are removed at the next start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from cipherlens.service.errors import Incomplete, Invalid
+
+CHUNK = 1 << 20
+TEMPORARY = ".part"
+
+
+class Store:
+    """The folders below one service's data. Tenants and spaces are ids that the service made itself."""
+
+    def __init__(self, data: Path) -> None:
+        self._root = data / "tenants"
+
+    def path(self, tenant_id: str, file_id: str) -> Path:
+        """Where a whole file is, or will be."""
+        return self._root / tenant_id / "files" / f"{file_id}.cl"
+
+    def checkpoint(self, tenant_id: str, job_id: str) -> Path:
+        """Where a job's checkpoint is, or will be."""
+        return self._root / tenant_id / "checkpoints" / f"{job_id}.safetensors"
+
+    def piece(self, tenant_id: str, space: str, digest: bytes) -> Path:
+        """Where a piece is, or will be."""
+        name = digest.hex()
+        return self._root / tenant_id / "pieces" / space / name[:2] / name
+
+    def missing(self, tenant_id: str, space: str, manifest: Sequence[bytes]) -> list[int]:
+        """Indices of the pieces that are not here."""
+        return [i for i, digest in enumerate(manifest) if not self.piece(tenant_id, space, digest).exists()]
+
+    def remove_pieces(self, tenant_id: str, space: str, digests: Iterable[bytes]) -> None:
+        """Forget pieces, those that are there."""
+        for digest in digests:
+            self.piece(tenant_id, space, digest).unlink(missing_ok=True)
+
+    def assemble(self, tenant_id: str, space: str, manifest: Sequence[bytes], target: BinaryIO) -> str:
+        """Write the pieces one after the other; returns the SHA-256 of the whole in hexadecimal.
+
+        Raises:
+            Incomplete: a piece is missing, or no longer what its name says; in that case it is removed.
+        """
+        whole = hashlib.sha256()
+        for index, digest in enumerate(manifest):
+            path, part = self.piece(tenant_id, space, digest), hashlib.sha256()
+            try:
+                with path.open("rb") as piece:
+                    while chunk := piece.read(CHUNK):
+                        part.update(chunk)
+                        whole.update(chunk)
+                        target.write(chunk)
+            except FileNotFoundError:
+                raise Incomplete(
+                    f"piece {index} of {len(manifest)} is missing; ask again which are, and send them"
+                ) from None
+            if part.digest() != digest:
+                path.unlink(missing_ok=True)
+                raise Incomplete(f"piece {index} of {len(manifest)} was damaged on the server; send it again")
+        return whole.hexdigest()
+
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """Every whole file: its id and path."""
+        return ((path.stem, path) for path in self._root.glob("*/files/*.cl"))
+
+    def checkpoints(self) -> Iterator[tuple[str, Path]]:
+        """Every checkpoint: its job's id and path."""
+        return ((path.stem, path) for path in self._root.glob("*/checkpoints/*.safetensors"))
+
+    def pieces(self) -> Iterator[tuple[str, str, Path]]:
+        """Every piece: tenant, space and path."""
+        return ((p.parts[-5], p.parts[-3], p) for p in self._root.glob("*/pieces/*/*/*") if p.suffix != TEMPORARY)
+
+    def remove_temporary(self) -> int:
+        """Remove what a crash left half-written. Only for when nobody else is at work. Returns how many."""
+        leftovers = [*self._root.glob(f"*/*/.*{TEMPORARY}"), *self._root.glob(f"*/pieces/*/*/.*{TEMPORARY}")]
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return len(leftovers)
+
+
+class Incoming:
+    """Bytes on their way to a name: `write`, then `keep`; leaving the block without `keep` removes them."""
+
+    def __init__(self, target: Path) -> None:
+        make_folder(target.parent)
+        self._target = target
+        self._temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}{TEMPORARY}")
+        self.file: BinaryIO = os.fdopen(os.open(self._temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600), "w+b")
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def __enter__(self) -> Incoming:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self._temporary.unlink(missing_ok=True)  # once kept it has its final name
+
+    @property
+    def path(self) -> Path:
+        """Where the bytes are meanwhile."""
+        return self._temporary
+
+    def write(self, data: bytes) -> None:
+        """Append bytes."""
+        self._digest.update(data)
+        self.size += len(data)
+        self.file.write(data)
+
+    def require(self, digest: bytes) -> None:
+        """Raises Invalid unless what was written through `write` has this SHA-256."""
+        if self._digest.digest() != digest:
+            raise Invalid("these bytes are not the piece that the manifest names under this index; send the right ones")
+
+    def keep(self) -> None:
+        """Make the bytes durable under the target's name."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        os.replace(self._temporary, self._target)
+        sync_folder(self._target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """A folder for the operator alone, and those above it, durable."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal, in constant memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

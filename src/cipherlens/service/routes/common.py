@@ -1,0 +1,51 @@
+"""What routes share: who calls, and with what they work."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Depends, Request
+
+from cipherlens.service.errors import not_found
+from cipherlens.service.schemas import Failure
+from cipherlens.service.tokens import Caller
+
+if TYPE_CHECKING:
+    from cipherlens.service.app import Services
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Failure} for status in (400, 401, 404, 408, 409, 413, 415, 422, 429, 507)
+}
+_ID = re.compile("[0-9a-f]{32}", re.ASCII)
+
+
+def services(request: Request) -> Services:
+    """What this application works with."""
+    found: Services = request.app.state.services
+    return found
+
+
+def anyone(request: Request) -> Caller:
+    """Who calls: an owner or a contributor."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+def owner(request: Request) -> Caller:
+    """Who calls. To a contributor everything of the owner's is not there. Raises NotFound."""
+    caller = anyone(request)
+    if caller.dataset_id is not None:
+        raise not_found("thing")
+    return caller
+
+
+def checked(value: str, what: str) -> str:
+    """An id out of a path. Raises NotFound for what cannot be one."""
+    if not _ID.fullmatch(value):
+        raise not_found(what)
+    return value
+
+
+Anyone = Annotated[Caller, Depends(anyone)]
+Owner = Annotated[Caller, Depends(owner)]

@@ -1,0 +1,38 @@
+"""Data sets."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from cipherlens.service.routes.common import REFUSALS, Anyone, Owner, checked, services
+from cipherlens.service.schemas import Addition, DatasetInfo, NewDataset
+
+router = APIRouter(prefix="/v1/datasets", tags=["data sets"], responses=REFUSALS)
+
+
+@router.post("")
+def create(request: Request, caller: Owner, wanted: NewDataset) -> DatasetInfo:
+    """A new data set of labelled images."""
+    return services(request).datasets.create(caller, wanted.file_ids)
+
+
+@router.post("/{dataset_id}/append")
+def append(request: Request, caller: Anyone, dataset_id: str, addition: Addition) -> DatasetInfo:
+    """Add a file; one that is there already stays where it is."""
+    found = services(request).datasets.append(caller, checked(dataset_id, "data set"), addition.file_id)
+    if caller.dataset_id is None:
+        return found
+    return found.model_copy(update={"file_ids": [addition.file_id]})  # others' contributions are not theirs to see
+
+
+@router.get("/{dataset_id}")
+def info(request: Request, caller: Owner, dataset_id: str) -> DatasetInfo:
+    """What a data set holds."""
+    return services(request).datasets.info(caller, checked(dataset_id, "data set"))
+
+
+@router.delete("/{dataset_id}", status_code=204)
+def delete(request: Request, caller: Owner, dataset_id: str) -> Response:
+    """Forget the data set; its files stay until they are deleted themselves."""
+    services(request).datasets.delete(caller, checked(dataset_id, "data set"))
+    return Response(status_code=204)

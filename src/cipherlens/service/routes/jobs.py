@@ -1,0 +1,86 @@
+"""Jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from cipherlens.errors import CipherlensError
+from cipherlens.service.errors import Invalid
+from cipherlens.service.routes.common import REFUSALS, Owner, checked, services
+from cipherlens.service.schemas import JobInfo, JobList, Recipe, Submitted
+from cipherlens.service.tokens import Caller, still_valid
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], responses=REFUSALS)
+
+POLL_SECONDS = 0.2
+QUIET_SECONDS = 10.0
+"""After so long without news a comment is sent, so that proxies keep the connection."""
+
+_KEY = re.compile("[!-~]{1,200}", re.ASCII)
+
+
+@router.post("")
+def submit(
+    request: Request, caller: Owner, recipe: Recipe, idempotency_key: Annotated[str | None, Header()] = None
+) -> Submitted:
+    """Queue a job. The same body under the same `Idempotency-Key` is the same job."""
+    if idempotency_key is None or not _KEY.fullmatch(idempotency_key):
+        raise Invalid("a job needs the header Idempotency-Key, 1 to 200 printable characters that you choose anew for it")
+    return Submitted(job_id=services(request).jobs.submit(caller, recipe, idempotency_key))
+
+
+@router.get("")
+def jobs(request: Request, caller: Owner) -> JobList:
+    """The newest jobs."""
+    return JobList(jobs=services(request).jobs.list(caller))
+
+
+@router.get("/{job_id}")
+def info(request: Request, caller: Owner, job_id: str) -> JobInfo:
+    """How far a job is."""
+    return services(request).jobs.info(caller, checked(job_id, "job"))
+
+
+@router.post("/{job_id}/cancel")
+def cancel(request: Request, caller: Owner, job_id: str) -> JobInfo:
+    """Stop a job; one that has ended stays as it is."""
+    return services(request).jobs.cancel(caller, checked(job_id, "job"))
+
+
+@router.get("/{job_id}/events", response_class=StreamingResponse)
+def events(request: Request, caller: Owner, job_id: str) -> StreamingResponse:
+    """Server-sent events named `job`, each with what `GET /v1/jobs/{id}` says, whenever it changes, until it ends."""
+    services(request).jobs.info(caller, checked(job_id, "job"))
+    return StreamingResponse(_follow(request, caller, job_id), media_type="text/event-stream")
+
+
+async def _follow(request: Request, caller: Caller, job_id: str) -> AsyncIterator[str]:
+    found = services(request)
+
+    def look() -> JobInfo:
+        still_valid(found.database, caller)
+        return found.jobs.info(caller, job_id)
+
+    last, told = None, time.monotonic()
+    while not found.stopping():
+        try:
+            now = await run_in_threadpool(look)
+        except CipherlensError:  # the token was revoked, or the job removed
+            return
+        if last is None or now.model_copy(update={"estimate_seconds": last.estimate_seconds}) != last:
+            yield f"event: job\ndata: {now.model_dump_json()}\n\n"
+            last, told = now, time.monotonic()
+        elif time.monotonic() - told > QUIET_SECONDS:
+            yield ": still here\n\n"
+            told = time.monotonic()
+        if now.finished is not None:
+            return
+        await asyncio.sleep(POLL_SECONDS)

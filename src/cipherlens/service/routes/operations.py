@@ -1,0 +1,38 @@
+"""For those who run the service."""
+
+from __future__ import annotations
+
+import shutil
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy import text
+
+from cipherlens.service.errors import DiskFull
+from cipherlens.service.files import RESERVE_BYTES
+from cipherlens.service.routes.common import services
+from cipherlens.service.schemas import Health
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz")
+def health() -> Health:
+    """The process answers."""
+    return Health(status="ok")
+
+
+@router.get("/readyz")
+def ready(request: Request) -> Health:
+    """The database answers, and there is room on the disk."""
+    found = services(request)
+    with found.database.reading() as session:
+        session.execute(text("SELECT 1 FROM tenants LIMIT 1"))
+    if shutil.disk_usage(found.settings.data).free < RESERVE_BYTES:
+        raise DiskFull("there is no room left on the disk")
+    return Health(status="ok")
+
+
+@router.get("/metrics")
+def metrics(request: Request) -> Response:
+    """Counters in Prometheus' text format."""
+    return Response(services(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

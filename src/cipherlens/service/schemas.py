@@ -1,0 +1,151 @@
+"""What travels as JSON, checked field by field; anything that is not described here is refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+
+from cipherlens.service.settings import PIECE_BYTES
+
+MOST_PIECES = 1 << 16
+MOST_FILES = 1 << 10
+
+Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="32 hexadecimal digits")]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256, 64 hexadecimal digits")]
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+
+
+class Message(BaseModel):
+    """What every message obeys: exact types, no further fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class NewFile(Message):
+    """A file that a client wants to send.
+
+    Attributes:
+        header: the file's first 8 bytes and the header that follows them, in base64.
+        pieces: SHA-256 of each 4 MiB of the file, the last one being shorter.
+    """
+
+    kind: Literal["evaluation_keys", "images"]
+    size: Annotated[int, Field(gt=0, le=MOST_PIECES * PIECE_BYTES)]
+    sha256: Digest
+    header: Annotated[Base64Bytes, Field(min_length=8)]
+    pieces: Annotated[list[Digest], Field(min_length=1, max_length=MOST_PIECES)]
+
+
+class Declared(Message):
+    """What is still to be sent: indices of pieces. A file that is `ready` needs nothing more."""
+
+    file_id: Id
+    state: Literal["uploading", "ready"]
+    missing: list[int]
+
+
+class FileInfo(Message):
+    """A file, by what its header says."""
+
+    file_id: Id
+    kind: Literal["evaluation_keys", "images", "model", "reply"]
+    state: Literal["uploading", "ready"]
+    size: int
+    sha256: Digest
+    parameters_id: Id
+    key_id: Id
+    task_id: Id | None
+    images: int | None
+    labelled: bool | None
+    created: float
+
+
+class NewDataset(Message):
+    """Labelled images to train on."""
+
+    file_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_FILES)]
+
+
+class Addition(Message):
+    """One more file for a data set."""
+
+    file_id: Id
+
+
+class DatasetInfo(Message):
+    """A data set, its files in the order in which they were added."""
+
+    dataset_id: Id
+    task_id: Id
+    key_id: Id
+    images: int
+    file_ids: list[Id]
+    created: float
+
+
+class TrainRecipe(Message):
+    """Train on a data set as it is now."""
+
+    kind: Literal["train"]
+    dataset_id: Id
+    keys_file_id: Id
+
+
+class ClassifyRecipe(Message):
+    """Classify encrypted images with an encrypted model."""
+
+    kind: Literal["classify"]
+    model_file_id: Id
+    query_file_id: Id
+    keys_file_id: Id
+
+
+Recipe = Annotated[TrainRecipe | ClassifyRecipe, Field(discriminator="kind")]
+
+
+class Submitted(Message):
+    """The id of a job."""
+
+    job_id: Id
+
+
+class Problem(Message):
+    """Why something was refused or failed."""
+
+    kind: str
+    message: str
+
+
+class Failure(Message):
+    """The body of every answer that is no success."""
+
+    error: Problem
+
+
+class JobInfo(Message):
+    """How far a job is. Times in seconds since 1970, `estimate_seconds` until it is done, where that can be told."""
+
+    job_id: Id
+    kind: Literal["train", "classify"]
+    state: State
+    stage: str
+    progress: float
+    estimate_seconds: float | None
+    result_file_id: Id | None
+    error: Problem | None
+    created: float
+    started: float | None
+    finished: float | None
+
+
+class JobList(Message):
+    """The newest jobs, newest first."""
+
+    jobs: list[JobInfo]
+
+
+class Health(Message):
+    """Whether the service can work."""
+
+    status: Literal["ok"]

@@ -1,0 +1,77 @@
+"""What the operator decides when the service is started."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cipherlens.errors import InputError
+
+PIECE_BYTES = 4 << 20
+"""Files travel in pieces of this size; the last one may be shorter."""
+
+LOOPBACK_NAMES = ("localhost",)
+
+
+class Settings(BaseModel):
+    """One service.
+
+    Attributes:
+        data: the folder that holds everything.
+        host, port: where to listen; port 0 lets the system choose.
+        workers: jobs that are computed side by side, each in a process of its own.
+        threads: of each worker; None shares the usable cores among the workers.
+        tls_cert, tls_key: PEM files; both or neither.
+        insecure_http: listen beyond loopback without TLS, behind a proxy that adds it for instance.
+        quota_bytes: what a new tenant may store. quota_jobs: what it may have queued and running together.
+        quota_memory: what one job may take, by forecast.
+        lease_seconds: after so long without a sign of life a worker's job is given to another.
+        checkpoint_seconds: work between two checkpoints of a training.
+        stall_seconds: how long a client may send nothing in mid-request.
+        upload_days: an upload that nobody touched for so long is forgotten.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = Field(default=8750, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1, le=1024)
+    threads: int | None = Field(default=None, ge=1)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    insecure_http: bool = False
+    quota_bytes: int = Field(default=200_000_000_000, ge=0)
+    quota_jobs: int = Field(default=64, ge=0)
+    quota_memory: int = Field(default=16_000_000_000, ge=0)
+    lease_seconds: float = Field(default=10.0, gt=0)
+    checkpoint_seconds: float = Field(default=30.0, ge=0)
+    stall_seconds: float = Field(default=30.0, gt=0)
+    upload_days: float = Field(default=7.0, gt=0)
+
+    def check_listening(self) -> None:
+        """Refuse to send tokens over a network in the clear.
+
+        Raises:
+            InputError: half of a TLS pair, or a host beyond loopback without TLS and without `insecure_http`.
+        """
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise InputError("a certificate and its key belong together; give both --tls-cert and --tls-key")
+        for path in (self.tls_cert, self.tls_key):
+            if path is not None and not path.is_file():
+                raise InputError(f"there is no file {path}; name a PEM file")
+        if self.tls_cert is None and not self.insecure_http and not is_loopback(self.host):
+            raise InputError(
+                f"listening on {self.host} without TLS would send tokens in the clear; give --tls-cert and --tls-key, "
+                "or --insecure-http behind a proxy that adds TLS"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host in LOOPBACK_NAMES

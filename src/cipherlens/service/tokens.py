@@ -1,0 +1,153 @@
+"""Tokens: `clt_<id>_<secret>`. The secret is shown once; its SHA-256 is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import select
+
+from cipherlens.errors import InputError
+from cipherlens.service.database import Database, Dataset, Tenant, Token
+from cipherlens.service.errors import Unauthorized
+from cipherlens.service.settings import Settings
+
+OWNER_SPACE = "owner"
+SECRET_BYTES = 32
+_FORM = re.compile("clt_([0-9a-f]{32})_([A-Za-z0-9_-]{43})", re.ASCII)
+_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._@-]{0,99}", re.ASCII)
+_NOBODY = bytes(32)
+
+
+class Scope(StrEnum):
+    """What a token may do."""
+
+    OWNER = "owner"
+    CONTRIBUTOR = "contributor"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whoever sent a request.
+
+    Attributes:
+        tenant_id, token_id: who it is.
+        dataset_id: the only data set of a contributor, None for owners.
+    """
+
+    tenant_id: str
+    token_id: str
+    dataset_id: str | None
+
+    @property
+    def space(self) -> str:
+        """Which of the tenant's files it sees: a contributor its own uploads alone."""
+        return OWNER_SPACE if self.dataset_id is None else self.token_id
+
+
+@dataclass(frozen=True)
+class ListedToken:
+    """A token as the operator sees it. Times in seconds since 1970."""
+
+    token_id: str
+    tenant: str
+    scope: str
+    dataset_id: str | None
+    note: str
+    created: float
+    revoked: float | None
+
+
+def _digest(secret: str) -> bytes:
+    # The secret has 256 random bits, so that a plain hash is as good as a slow one.
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def create_token(
+    database: Database, settings: Settings, tenant: str, scope: Scope, dataset_id: str | None = None, note: str = ""
+) -> str:
+    """Make a token, and the tenant if it is new; returns the text to hand over, which cannot be shown again.
+
+    Raises:
+        InputError: a name of other characters, a contributor without a data set or an owner with one, or a data set
+            that the tenant does not have.
+    """
+    if not _NAME.fullmatch(tenant):
+        raise InputError("a tenant's name is 1 to 100 of letters, digits and . _ @ -, a letter or digit first")
+    if (scope is Scope.CONTRIBUTOR) != (dataset_id is not None):
+        raise InputError(
+            "a contributor's token is for one data set, and an owner's for all; give --dataset accordingly"
+        )
+    if len(note) > 200 or not note.isprintable():
+        raise InputError("a note is one line of at most 200 characters")
+    secret, now = secrets.token_urlsafe(SECRET_BYTES), time.time()
+    with database.writing() as session:
+        owner = session.scalar(select(Tenant).where(Tenant.name == tenant))
+        if dataset_id is not None:
+            found = session.get(Dataset, dataset_id)
+            if owner is None or found is None or found.tenant_id != owner.id:
+                raise InputError(f"the tenant {tenant} has no data set {dataset_id}; the owner's client shows its id")
+        if owner is None:
+            owner = Tenant(name=tenant, quota_bytes=settings.quota_bytes, quota_jobs=settings.quota_jobs, created=now)
+            session.add(owner)
+            session.flush()
+        token = Token(
+            tenant_id=owner.id, digest=_digest(secret), scope=scope.value, dataset_id=dataset_id, note=note, created=now
+        )
+        session.add(token)
+        session.flush()
+        return f"clt_{token.id}_{secret}"
+
+
+def list_tokens(database: Database) -> Sequence[ListedToken]:
+    """All tokens, oldest first."""
+    with database.reading() as session:
+        rows = session.execute(select(Token, Tenant.name).join(Tenant).order_by(Token.created)).all()
+    return [ListedToken(t.id, name, t.scope, t.dataset_id, t.note, t.created, t.revoked) for t, name in rows]
+
+
+def revoke_token(database: Database, token_id: str) -> None:
+    """From now on the token counts for nothing, in running requests too. Once more changes nothing.
+
+    Raises:
+        InputError: there is no such token.
+    """
+    with database.writing() as session:
+        token = session.get(Token, token_id)
+        if token is None:
+            raise InputError(f"there is no token {token_id}; `cipherlens token list` shows their ids")
+        token.revoked = token.revoked or time.time()
+
+
+def authenticate(database: Database, authorization: str) -> Caller:
+    """Who sends this `Authorization` header.
+
+    Raises:
+        Unauthorized: nobody that is known; the answer does not tell why.
+    """
+    refusal = Unauthorized("a valid token is needed: send the header Authorization: Bearer clt_…")
+    scheme, _, text = authorization.partition(" ")
+    match = _FORM.fullmatch(text)
+    if scheme.lower() != "bearer" or match is None:
+        raise refusal
+    with database.reading() as session:
+        token = session.get(Token, match[1])
+    stored = _NOBODY if token is None else token.digest
+    same = hmac.compare_digest(stored, _digest(match[2]))
+    if token is None or not same or token.revoked is not None:
+        raise refusal
+    return Caller(token.tenant_id, token.id, token.dataset_id)
+
+
+def still_valid(database: Database, caller: Caller) -> None:
+    """Ask again at the end of a long request. Raises Unauthorized when the token was revoked meanwhile."""
+    with database.reading() as session:
+        token = session.get(Token, caller.token_id)
+    if token is None or token.revoked is not None:
+        raise Unauthorized("this token was revoked; ask the operator for another")
