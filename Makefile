@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # More arguments for pytest, the demonstration or a benchmark: make test ARGS="-k engine -x"
 ARGS ?=
 
-.PHONY: help build test demo lint format bench bench-peers bench-engine bench-learning docs core-test clean distclean
+.PHONY: help build test demo lint format bench bench-peers bench-engine bench-learning bench-service docs core-test clean distclean
 
 help:  ## this list
 	@echo "Cipherlens: image classifiers on encrypted images. Targets:"
@@ -85,6 +85,9 @@ bench-engine: build  ## the engine beside its peers
 
 bench-learning: build  ## training and classifying, encrypted and in the clear
 	@$(BIN)/python benchmarks/learning.py $(ARGS)
+
+bench-service: build  ## the service beside the file workflow, and under load
+	@$(BIN)/python benchmarks/service.py $(ARGS)
 
 docs: build  ## docs/ as a site of pages under site/, all links checked
 	@$(BIN)/mkdocs build --strict --quiet

@@ -33,24 +33,46 @@ void Ring::scaled_coefficients(double* y, const double* c, std::size_t limbs, in
     });
 }
 
+void Ring::convert_digits(std::vector<std::vector<const double*>>& limb, Limbs& unfinished, double* room,
+                          const double* c, const double* y, std::size_t limbs, std::size_t begin,
+                          std::size_t end) const {
+    std::vector<std::size_t> targets;
+    for (std::size_t at = begin; at < end; ++at) targets.push_back(extended_index(at, limbs));
+    for (std::size_t d = 0; d < digits(limbs); ++d) {
+        std::vector<double*> converted;
+        for (std::size_t at = begin; at < end; ++at) {
+            const bool own = at < limbs && at / digit_ == d;
+            double* to = own ? nullptr : room + (d * (end - begin) + at - begin) * n_;
+            converted.push_back(to);
+            limb[d][at - begin] = own ? c + at * n_ : to;
+            if (!own) unfinished[at - begin].push_back(to);
+        }
+        convert(converted.data(), y + d * digit_ * n_, *digit_conversion(d, limbs), targets);
+    }
+}
+
 void Ring::decompose(double* out, const double* c, std::size_t limbs, int threads) const {
     const std::size_t count = digits(limbs), width = limbs + special_;
     const Buffer y(pool_, limbs * n_);
     scaled_coefficients(y.get(), c, limbs, threads);
     const std::size_t group = group_size(digit_, width, threads), groups = (width + group - 1) / group;
-    parallel_for(threads, count * groups, [&](std::size_t task, std::size_t) {
-        const std::size_t d = task / groups, first = task % groups * group;
-        const auto constants = digit_conversion(d, limbs);
-        std::vector<double*> converted;
+    parallel_for(threads, groups, [&](std::size_t task, std::size_t) {
+        const std::size_t begin = task * group, end = begin + group < width ? begin + group : width;
         std::vector<std::size_t> targets;
-        for (std::size_t at = first; at < first + group && at < width; ++at) {
-            const std::size_t prime = extended_index(at, limbs);
-            double* limb = out + (d * width + at) * n_;
-            const bool own = at < limbs && at / digit_ == d;
-            if (own) std::memcpy(limb, c + at * n_, n_ * sizeof(double));
-            converted.push_back(own ? nullptr : limb), targets.push_back(prime);
+        for (std::size_t at = begin; at < end; ++at) targets.push_back(extended_index(at, limbs));
+        for (std::size_t d = 0; d < count; ++d) {
+            std::vector<double*> converted;
+            for (std::size_t at = begin; at < end; ++at) {
+                double* limb = out + (d * width + at) * n_;
+                const bool own = at < limbs && at / digit_ == d;
+                if (own) std::memcpy(limb, c + at * n_, n_ * sizeof(double));
+                converted.push_back(own ? nullptr : limb);
+            }
+            convert(converted.data(), y.get() + d * digit_ * n_, *digit_conversion(d, limbs), targets);
         }
-        convert(converted.data(), y.get() + d * digit_ * n_, *constants, targets);
+        for (std::size_t at = begin; at < end; ++at)
+            for (std::size_t d = 0; d < count; ++d)
+                if (at >= limbs || at / digit_ != d) ntt_tail(out + (d * width + at) * n_, targets[at - begin]);
     });
 }
 
@@ -141,6 +163,7 @@ void Ring::mod_down(double* out, const double* extended, std::size_t parts, std:
         convert(converted.data(), y.get() + part * special_ * n_, *constants, targets);
         for (std::size_t j = first; j < last; ++j) {
             double *target = out + (part * limbs + j) * n_, *limb = converted[j - first];
+            ntt_tail(limb, j);
             kernels_.subtract_multiply(galois == 1 ? target : limb, extended + (part * width + j) * n_, limb,
                                        constants->inverse[j], addend == nullptr ? nullptr : addend + j * n_, n_,
                                        moduli_[j]);
@@ -149,13 +172,11 @@ void Ring::mod_down(double* out, const double* extended, std::size_t parts, std:
     });
 }
 
-template <typename DigitLimbs>
-void Ring::switch_key(double* out, const DigitLimbs& digit_limbs, std::size_t limbs, const double* key,
-                      std::size_t key_limbs, const double* add0, const double* add1, std::size_t galois, bool rescale,
-                      int threads) const {
+template <typename DigitLimbs, typename Addend>
+void Ring::switch_key(double* out, const DigitLimbs& digit_limbs, const Addend& addend, std::size_t limbs,
+                      const double* key, std::size_t key_limbs, std::size_t galois, bool rescale, int threads) const {
     const std::size_t count = digits(limbs), width = limbs + special_, key_width = key_limbs + special_;
     const std::size_t rest = rescale ? limbs - 1 : limbs, tail = width - rest;
-    const double* const addends[2] = {add0, add1};
     std::vector<std::size_t> from, to;
     for (std::size_t i = 0; i < tail; ++i) from.push_back(extended_index(rest + i, limbs));
     for (std::size_t i = 0; i < rest; ++i) to.push_back(i);
@@ -183,17 +204,19 @@ void Ring::switch_key(double* out, const DigitLimbs& digit_limbs, std::size_t li
     const std::size_t up = group_size(digit_, tail, threads), ups = (tail + up - 1) / up;
     parallel_for(threads, ups, [&](std::size_t task, std::size_t) {
         const std::size_t begin = rest + task * up, end = begin + up < width ? begin + up : width;
-        const Buffer work(pool_, count * up * n_);
+        const Buffer work(pool_, (count * up + 1) * n_);
         auto limb = empty(end - begin);
-        digit_limbs(begin, end, work.get(), limb);
+        Limbs unfinished(end - begin);
+        digit_limbs(begin, end, work.get(), limb, unfinished);
         for (std::size_t at = begin; at < end; ++at) {
+            for (double* digit : unfinished[at - begin]) ntt_tail(digit, extended_index(at, limbs));
             double* const sum[2] = {y.get() + (at - rest) * n_, y.get() + (tail + at - rest) * n_};
             inner(sum[0], sum[1], at, at - begin, limb);
             const std::size_t prime = extended_index(at, limbs);
             for (std::size_t part = 0; part < 2; ++part) {
-                if (at < limbs && addends[part] != nullptr)  // joins before the division, so times P
-                    kernels_.multiply_scalar(sum[part], addends[part] + at * n_, special_product_[at], sum[part], n_,
-                                             moduli_[prime]);
+                const double* added = at < limbs ? addend(part, at, work.get() + count * up * n_) : nullptr;
+                if (added != nullptr)  // joins before the division, so times P
+                    kernels_.multiply_scalar(sum[part], added, special_product_[at], sum[part], n_, moduli_[prime]);
                 intt(sum[part], sum[part], prime, constants->from_factor[at - rest]);
             }
         }
@@ -203,22 +226,27 @@ void Ring::switch_key(double* out, const DigitLimbs& digit_limbs, std::size_t li
     const std::size_t group = group_size(digit_ > tail ? digit_ : tail, rest, threads);
     parallel_for(threads, (rest + group - 1) / group, [&](std::size_t task, std::size_t) {
         const std::size_t begin = task * group, end = begin + group < rest ? begin + group : rest, size = end - begin;
-        const Buffer work(pool_, (count * group + 2 * group + 2) * n_);
+        const Buffer work(pool_, (count * group + 2 * group + 3) * n_);
         double *converted = work.get() + count * group * n_, *sum = converted + 2 * group * n_;
         auto limb = empty(size);
-        digit_limbs(begin, end, work.get(), limb);
+        Limbs unfinished(size);
+        digit_limbs(begin, end, work.get(), limb, unfinished);
         std::vector<std::size_t> targets;
         for (std::size_t j = begin; j < end; ++j) targets.push_back(j);
         for (std::size_t part = 0; part < 2; ++part) {
             std::vector<double*> limbs_out;
-            for (std::size_t i = 0; i < size; ++i) limbs_out.push_back(converted + (part * group + i) * n_);
+            for (std::size_t i = 0; i < size; ++i) {
+                limbs_out.push_back(converted + (part * group + i) * n_);
+                unfinished[i].push_back(limbs_out.back());
+            }
             convert(limbs_out.data(), y.get() + part * tail * n_, *constants, targets);
         }
         for (std::size_t j = begin; j < end; ++j) {
+            for (double* waiting : unfinished[j - begin]) ntt_tail(waiting, j);
             inner(sum, sum + n_, j, j - begin, limb);
             for (std::size_t part = 0; part < 2; ++part) {
                 double *total = sum + part * n_, *target = out + (part * rest + j) * n_;
-                const double* added = addends[part] == nullptr ? nullptr : addends[part] + j * n_;
+                const double* added = addend(part, j, sum + 2 * n_);
                 if (rescale && added != nullptr) {
                     kernels_.multiply_scalar(total, added, special_product_[j], total, n_, moduli_[j]);
                     added = nullptr;
@@ -232,27 +260,26 @@ void Ring::switch_key(double* out, const DigitLimbs& digit_limbs, std::size_t li
     });
 }
 
-void Ring::key_switch(double* out, const double* c, std::size_t limbs, const double* key, std::size_t key_limbs,
-                      const double* add0, const double* add1, std::size_t galois, bool rescale, int threads) const {
-    const std::size_t count = digits(limbs);
+template <typename Addend>
+void Ring::decompose_and_switch(double* out, const double* c, const Addend& addend, std::size_t limbs,
+                                const double* key, std::size_t key_limbs, std::size_t galois, bool rescale,
+                                int threads) const {
     const Buffer y(pool_, limbs * n_);
     scaled_coefficients(y.get(), c, limbs, threads);
-    const auto digit_limbs = [&](std::size_t begin, std::size_t end, double* work,
-                                 std::vector<std::vector<const double*>>& limb) {
-        std::vector<std::size_t> targets;
-        for (std::size_t at = begin; at < end; ++at) targets.push_back(extended_index(at, limbs));
-        for (std::size_t d = 0; d < count; ++d) {
-            std::vector<double*> converted;
-            for (std::size_t at = begin; at < end; ++at) {
-                const bool own = at < limbs && at / digit_ == d;
-                double* to = own ? nullptr : work + (d * (end - begin) + at - begin) * n_;
-                converted.push_back(to);
-                limb[d][at - begin] = own ? c + at * n_ : to;
-            }
-            convert(converted.data(), y.get() + d * digit_ * n_, *digit_conversion(d, limbs), targets);
-        }
+    const auto digit_limbs = [&](std::size_t begin, std::size_t end, double* room,
+                                 std::vector<std::vector<const double*>>& limb, Limbs& unfinished) {
+        convert_digits(limb, unfinished, room, c, y.get(), limbs, begin, end);
     };
-    switch_key(out, digit_limbs, limbs, key, key_limbs, add0, add1, galois, rescale, threads);
+    switch_key(out, digit_limbs, addend, limbs, key, key_limbs, galois, rescale, threads);
+}
+
+void Ring::key_switch(double* out, const double* c, std::size_t limbs, const double* key, std::size_t key_limbs,
+                      const double* add0, const double* add1, std::size_t galois, bool rescale, int threads) const {
+    const auto addend = [&](std::size_t part, std::size_t j, double*) {
+        const double* whole = part == 0 ? add0 : add1;
+        return whole == nullptr ? nullptr : whole + j * n_;
+    };
+    decompose_and_switch(out, c, addend, limbs, key, key_limbs, galois, rescale, threads);
 }
 
 void Ring::key_switch_digits(double* out, const double* stored, std::size_t limbs, const double* key,
@@ -260,11 +287,35 @@ void Ring::key_switch_digits(double* out, const double* stored, std::size_t limb
                              bool rescale, int threads) const {
     const std::size_t width = limbs + special_;
     const auto digit_limbs = [&](std::size_t begin, std::size_t end, double*,
-                                 std::vector<std::vector<const double*>>& limb) {
+                                 std::vector<std::vector<const double*>>& limb, Limbs&) {
         for (std::size_t d = 0; d < limb.size(); ++d)
             for (std::size_t at = begin; at < end; ++at) limb[d][at - begin] = stored + (d * width + at) * n_;
     };
-    switch_key(out, digit_limbs, limbs, key, key_limbs, add0, add1, galois, rescale, threads);
+    const auto addend = [&](std::size_t part, std::size_t j, double*) {
+        const double* whole = part == 0 ? add0 : add1;
+        return whole == nullptr ? nullptr : whole + j * n_;
+    };
+    switch_key(out, digit_limbs, addend, limbs, key, key_limbs, galois, rescale, threads);
+}
+
+void Ring::multiply(double* out, const double* a, const double* b, std::size_t limbs, const double* key,
+                    std::size_t key_limbs, bool rescale, int threads) const {
+    const double *a1 = a + limbs * n_, *b1 = b + limbs * n_;
+    const Buffer last(pool_, limbs * n_);
+    parallel_for(threads, limbs, [&](std::size_t i, std::size_t) {
+        kernels_.multiply(last.get() + i * n_, a1 + i * n_, b1 + i * n_, n_, moduli_[i]);
+    });
+    const auto addend = [&](std::size_t part, std::size_t j, double* work) -> const double* {
+        const std::size_t at = j * n_;
+        if (part == 0) {
+            kernels_.multiply(work, a + at, b + at, n_, moduli_[j]);
+        } else {
+            const double *const left[2] = {a + at, a1 + at}, *const right[2] = {b1 + at, b + at};
+            kernels_.dot(work, left, right, 2, n_, moduli_[j]);
+        }
+        return work;
+    };
+    decompose_and_switch(out, last.get(), addend, limbs, key, key_limbs, 1, rescale, threads);
 }
 
 }  // namespace cipherlens

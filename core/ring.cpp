@@ -105,9 +105,11 @@ void Ring::divide(double* out, const double* x, std::size_t parts, std::size_t l
         for (std::size_t j = first; j < last; ++j)
             converted.push_back(work.get() + (j - first) * n_), targets.push_back(j);
         convert(converted.data(), y.get() + part * tail * n_, *constants, targets);
-        for (std::size_t j = first; j < last; ++j)
+        for (std::size_t j = first; j < last; ++j) {
+            ntt_tail(converted[j - first], j);
             kernels_.subtract_multiply(out + (part * rest + j) * n_, x + (part * limbs + j) * n_, converted[j - first],
                                        constants->inverse[j], nullptr, n_, moduli_[j]);
+        }
     });
 }
 
@@ -138,9 +140,6 @@ void Ring::convert(double* const* out, const double* y, const BaseConversion& co
             }
             kernels_.ntt_head(out[k], roots(target), n_, column, block, moduli_[target]);
         }
-    for (std::size_t k = 0; k < targets.size(); ++k)
-        if (out[k] != nullptr)
-            kernels_.ntt_tail(out[k], roots(constants.to[targets[k]]), n_, moduli_[constants.to[targets[k]]]);
 }
 
 }  // namespace cipherlens

@@ -94,25 +94,43 @@ class Ring {
     void key_switch(double* out, const double* c, std::size_t limbs, const double* key, std::size_t key_limbs,
                     const double* add0, const double* add1, std::size_t galois, bool rescale, int threads) const;
 
-    // The same from the output of decompose.
+    // a * b for ciphertexts of two parts each (one limb behind the other), relinearised; the parts of the product that
+    // need no key switch are made where they are added, and never stored.
+    void multiply(double* out, const double* a, const double* b, std::size_t limbs, const double* key,
+                  std::size_t key_limbs, bool rescale, int threads) const;
+
+    // The same as key_switch from the output of decompose.
     void key_switch_digits(double* out, const double* digits, std::size_t limbs, const double* key,
                            std::size_t key_limbs, const double* add0, const double* add1, std::size_t galois,
                            bool rescale, int threads) const;
 
   private:
-    // Fast base conversion into several targets at once: out[i] gets target to[first + i], in NTT form, skipping null
-    // pointers. y: the scaled coefficients of the sources, one limb behind the other.
+    // Fast base conversion into several targets at once, and the head of their transforms: out[i] gets target
+    // to[targets[i]], skipping null pointers. y: the scaled coefficients of the sources, one limb behind the other. The
+    // tails are the caller's, who takes all limbs of one prime together while its roots are in the cache.
     void convert(double* const* out, const double* y, const BaseConversion& constants,
                  const std::vector<std::size_t>& targets) const;
+    void ntt_tail(double* limb, std::size_t index) const {
+        kernels_.ntt_tail(limb, roots(index), n_, moduli_[index]);
+    }
+    // convert for every digit and the extended primes begin ... end - 1: limb[d][i] is set to digit d modulo prime
+    // begin + i, in room (digits * (end - begin) limbs) or in c itself; those in room still need their tails.
+    using Limbs = std::vector<std::vector<double*>>;
+    void convert_digits(std::vector<std::vector<const double*>>& limb, Limbs& unfinished, double* room, const double* c,
+                        const double* y, std::size_t limbs, std::size_t begin, std::size_t end) const;
     // How many of `targets` limbs to convert at once: enough that sources beyond the cache are read once for several,
     // few enough that every thread gets the same share.
     std::size_t group_size(std::size_t sources, std::size_t targets, int threads) const;
-    // The common part of both key switches. digit_limbs(begin, end, work, limb) sets limb[d][i] to digit d modulo the
-    // extended prime begin + i, in `work` (digits * (end - begin) limbs) or wherever it lies already.
-    template <typename DigitLimbs>
-    void switch_key(double* out, const DigitLimbs& digit_limbs, std::size_t limbs, const double* key,
-                    std::size_t key_limbs, const double* add0, const double* add1, std::size_t galois, bool rescale,
-                    int threads) const;
+    // The common part of all key switches. digit_limbs(begin, end, room, limb, unfinished) does what convert_digits does,
+    // or points to digits that exist already. addend(part, j,
+    // work) gives limb j of what is added to a part, in `work` (one limb) or wherever it lies, or null.
+    template <typename DigitLimbs, typename Addend>
+    void switch_key(double* out, const DigitLimbs& digit_limbs, const Addend& addend, std::size_t limbs,
+                    const double* key, std::size_t key_limbs, std::size_t galois, bool rescale, int threads) const;
+    // switch_key for the digits of c.
+    template <typename Addend>
+    void decompose_and_switch(double* out, const double* c, const Addend& addend, std::size_t limbs, const double* key,
+                              std::size_t key_limbs, std::size_t galois, bool rescale, int threads) const;
     std::vector<std::size_t> digit_primes(std::size_t digit, std::size_t limbs) const;
     std::shared_ptr<const BaseConversion> digit_conversion(std::size_t digit, std::size_t limbs) const;
     void scaled_coefficients(double* y, const double* c, std::size_t limbs, int threads) const;

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -651,3 +652,92 @@ def test_missing_httpx_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(CipherlensError, match=r"pip install 'cipherlens\[client\]'"):
         cl.connect("http://localhost", TOKEN)
+
+
+# ---- against the real server ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A running `cipherlens serve`: its address and a file with an owner's token."""
+
+    url: str
+    token_file: Path
+
+    @property
+    def options(self) -> list[str]:
+        return ["--server", self.url, "--token-file", str(self.token_file)]
+
+    def connect(self) -> Connection:
+        return cl.connect(self.url, self.token_file.read_text().strip())
+
+
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
+    for module in ("fastapi", "uvicorn", "sqlalchemy"):
+        pytest.importorskip(module, reason="pip install 'cipherlens[service]' brings the server")
+    folder = tmp_path_factory.mktemp("provider")
+    surroundings = environment(folder / "cache")
+    serve = ["cipherlens", "serve", "--data", str(folder / "data"), "--port", "0", "--json"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(serve, env=surroundings, stdout=subprocess.PIPE, stderr=log, text=True)
+    assert process.stdout is not None
+    try:
+        said = process.stdout.readline()
+        assert said, (folder / "log").read_text()
+        made = ["cipherlens", "token", "create", "--data", str(folder / "data"), "--tenant", "owner"]
+        shown = subprocess.run(made, env=surroundings, capture_output=True, text=True, check=True)
+        (folder / "token").write_text(shown.stdout)
+        yield Provider(json.loads(said)["url"], folder / "token")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        process.stdout.close()
+
+
+def test_the_real_server_gives_the_same_bytes(work: Workflow, provider: Provider, tmp_path: Path) -> None:
+    train = ["train", "--data", "data.cl", "--evaluation-keys", str(keys_file(work)), *provider.options]
+    work.run(*train, "--out", tmp_path / "model.cl")
+    assert (tmp_path / "model.cl").read_bytes() == (work / "model.cl").read_bytes()
+    classify = ["classify", "--model", "model.cl", "--data", "query.cl", "--evaluation-keys", str(keys_file(work))]
+    first = work.run(*classify, *provider.options, "--out", tmp_path / "reply.cl", "--json")
+    assert (tmp_path / "reply.cl").read_bytes() == (work / "reply.cl").read_bytes()
+    again = work.run(*classify, *provider.options, "--out", tmp_path / "reply.cl", "--json")
+    assert json.loads(again.stdout)["job_id"] == json.loads(first.stdout)["job_id"]
+
+
+def test_the_real_server_knows_a_training_again(work: Workflow, provider: Provider) -> None:
+    with provider.connect() as server:
+        first = server.start_fit(work / "data.cl", keys_file(work))
+        states = [job.state for job in server.watch(first)]
+        assert states[-1] == "done"
+        assert server.start_fit(work / "data.cl", keys_file(work)).id == first.id
+        model = server.wait(first)
+        server.delete(model)
+        assert server.fit(work / "data.cl", keys_file(work)).sha256 == model.sha256
+
+
+def test_the_real_server_refuses_in_one_sentence(work: Workflow, provider: Provider, tmp_path: Path) -> None:
+    with provider.connect() as server:
+        with pytest.raises(ServerError, match="404"):
+            server.job(ID)
+        with pytest.raises(ServerError, match="404"):
+            server.download(RemoteFile(ID, "model", 1, "0" * 64), tmp_path / "model.cl")
+        keys = server.upload_keys(work / "OTHER" / "evaluation.cl")
+        with pytest.raises(ServerError, match="key"):
+            server.fit(work / "data.cl", keys)
+        with pytest.raises(ServerError, match="no labels"):
+            server.fit(work / "query.cl", keys_file(work))
+    with (
+        connection_to(provider.url, "clt_" + "0" * 32 + "_" + "x" * 43) as stranger,
+        pytest.raises(ServerError, match="token"),
+    ):
+        stranger.jobs()
+
+
+def test_the_example_runs(provider: Provider, tmp_path: Path) -> None:
+    example = Path(__file__).parent.parent / "examples" / "remote.py"
+    command = [sys.executable, str(example), provider.url, str(provider.token_file), "--folder", str(tmp_path / "mine")]
+    done = subprocess.run(command, env=environment(tmp_path / "cache"), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "answers are right" in done.stdout

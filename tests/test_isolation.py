@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("networks",),
     ("planning",),
     ("owner", "server"),
+    ("service", "client"),
     ("local",),
     ("report",),
     ("cli",),

@@ -9,6 +9,7 @@ from cipherlens.errors import KeyMismatch, PlanError
 from cipherlens.owner.secret_key import SecretKey
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.evaluator import Evaluator
+from cipherlens.scheme.keys import RELINEARISATION, KeyRequest
 from cipherlens.scheme.linear_transform import LinearTransform, baby_steps
 from cipherlens.scheme.parameters import Parameters
 
@@ -72,3 +73,13 @@ def test_a_monomial_multiplies_by_a_power_of_i(owner: SecretKey, quarter_turns: 
     turned = evaluator.multiply_monomial(ciphertext, quarter_turns * n // 2)
     assert turned.scale == ciphertext.scale and turned.level == 1
     assert np.abs(owner.decrypt(turned) - x * 1j**quarter_turns).max() < 1e-6
+
+
+@pytest.mark.parametrize("rescale", [False, True])
+def test_a_product_in_one_go_is_tensor_and_relinearisation(owner: SecretKey, rescale: bool) -> None:
+    evaluator = Evaluator(owner.engine, owner.evaluation_keys([KeyRequest(RELINEARISATION, 2)]))
+    rng = np.random.default_rng(5)
+    a, b = (owner.encrypt(evaluator.encode(rng.normal(size=4096), 2)) for _ in range(2))
+    one = evaluator.multiply(a, b, rescale=rescale)
+    two = evaluator.relinearise(evaluator.tensor([a], [b]), rescale=rescale)
+    assert np.array_equal(one.data, two.data) and one.scale == two.scale

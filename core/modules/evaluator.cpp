@@ -339,6 +339,19 @@ void bind_ring(nb::module_& m) {
              },
              "c"_a, "key"_a, "add0"_a.none(), "add1"_a.none(), "galois"_a = 1, "rescale"_a = false, "threads"_a = 1)
 
+        .def("multiply",
+             [](const Ring& ring, const Doubles& a, const Doubles& b, const Doubles& key, bool rescale, int threads) {
+                 const std::size_t limbs = checked_limbs(ring, a, 3), key_limbs = check_key(ring, key, limbs);
+                 require_shape(a, {2, limbs, ring.n()}, "a factor of two parts");
+                 require_shape(b, {2, limbs, ring.n()}, "two factors of the same shape");
+                 require(!rescale || limbs > 1, "no limb would be left");
+                 DoublesOut out = new_array(ring.pool(), {2, rescale ? limbs - 1 : limbs, ring.n()});
+                 const double *x = a.data(), *y = b.data(), *k = key.data();
+                 nb::gil_scoped_release release;
+                 ring.multiply(out.data(), x, y, limbs, k, key_limbs, rescale, threads);
+                 return out;
+             },
+             "a"_a, "b"_a, "key"_a, "rescale"_a = false, "threads"_a = 1, "a * b, relinearised.")
         .def("key_switch_digits",
              [](const Ring& ring, const Doubles& digits, const Doubles& key, std::optional<Doubles> add0,
                 std::optional<Doubles> add1, std::size_t galois, bool rescale, int threads) {

@@ -113,6 +113,9 @@ class Ring:
     ) -> _Limbs:
         """Decompose (limbs, n), inner product, divide by P, add, automorphism: (2, limbs, n), or one limb less."""
 
+    def multiply(self, a: _Limbs, b: _Limbs, key: _Limbs, rescale: bool = False, threads: int = 1) -> _Limbs:
+        """a * b for (2, limbs, n) each, relinearised: (2, limbs, n), or one limb less."""
+
     def key_switch_digits(
         self,
         digits: _Limbs,

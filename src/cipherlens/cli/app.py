@@ -17,6 +17,7 @@ from cipherlens.cli.output import Output
 from cipherlens.cli.owner import encrypt, keys_app
 from cipherlens.cli.planning import plan
 from cipherlens.cli.server import classify, recompute, train
+from cipherlens.cli.serving import serve, token_app
 
 HELP = """Train and apply image classifiers on encrypted images.
 
@@ -82,6 +83,8 @@ app.command(rich_help_panel=OWNER)(encrypt)
 app.command(rich_help_panel=OWNER)(decrypt)
 app.command(rich_help_panel=SERVER)(train)
 app.command(rich_help_panel=SERVER)(classify)
+app.command(rich_help_panel=SERVER)(serve)
+app.add_typer(token_app, name="token", rich_help_panel=SERVER)
 app.command(rich_help_panel=EVERYBODY)(recompute)
 app.command(rich_help_panel=EVERYBODY)(inspect)
 app.command(rich_help_panel=EVERYBODY)(doctor)

@@ -22,6 +22,8 @@ EXTRAS = {
     "onnxruntime": "lite0",
     "sklearn": "sklearn",
     "matplotlib": "report",
+    **dict.fromkeys(("fastapi", "prometheus_client", "pydantic", "sqlalchemy", "structlog", "uvicorn"), "service"),
+    "httpx": "client",
 }
 """Which extra of the package brings an optional module."""
 

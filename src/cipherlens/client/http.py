@@ -10,11 +10,11 @@ import ipaddress
 import json
 import random
 import ssl
-import time
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from cipherlens import __version__
 from cipherlens.errors import InputError, ServerError
@@ -80,7 +80,7 @@ class Http:
         *,
         insecure_http: bool = False,
         patience: Patience | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         """Nothing is sent yet.
 
@@ -89,14 +89,15 @@ class Http:
             token: as `cipherlens token create` printed it.
             insecure_http: send the token over http:// to any address.
             patience: of idempotent calls.
-            sleep: waits.
+            sleep: waits; None for a wait that `close` ends.
 
         Raises:
             InputError: no such address or token, or http:// to another machine.
         """
         parts = _checked_url(url, insecure_http)
         self._where = parts.netloc
-        self._patience, self._sleep = patience or Patience(), sleep
+        self._closed = threading.Event()
+        self._patience, self._sleep = patience or Patience(), sleep or self._closed.wait
         self._reached = False
         self._client = httpx.Client(
             base_url=url.rstrip("/"),
@@ -108,7 +109,8 @@ class Http:
             },
             timeout=httpx.Timeout(60.0, connect=10.0),
             limits=httpx.Limits(max_connections=8),
-            verify=ssl.create_default_context(),
+            # Plain http never becomes TLS here, and reading all trusted certificates takes a while.
+            verify=ssl.create_default_context() if parts.scheme == "https" else False,
             trust_env=not _is_loopback(parts.hostname or ""),  # a proxy's loopback is not ours
             follow_redirects=False,  # the token goes to nobody else
         )
@@ -120,7 +122,8 @@ class Http:
         raise TypeError("a connection holds a token and is never pickled; connect again instead")
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; calls that are under way in other threads fail."""
+        self._closed.set()
         self._client.close()
 
     def json(
@@ -184,6 +187,8 @@ class Http:
             if not (again and idempotent) or attempt >= tries:
                 raise failure from None
             self._sleep(self._patience.pause(attempt, asked))
+            if self._closed.is_set():
+                raise failure from None
 
     def events(self, path: str) -> Iterator[dict[str, Any]]:
         """Objects of a stream of server-sent events, until it ends or breaks; what was missed is the caller's to ask.
@@ -292,7 +297,7 @@ class Http:
         return ServerError(f"the server at {self._where} {words} ({answer.status}){f': {said}' if said else ''}")
 
 
-def _checked_url(url: str, insecure_http: bool) -> Any:
+def _checked_url(url: str, insecure_http: bool) -> SplitResult:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

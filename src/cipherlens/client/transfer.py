@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import secrets
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -151,17 +152,16 @@ def _send(http: Http, manifest: Manifest, file_id: str, missing: list[int], prog
         headers = {"Content-Type": "application/octet-stream"}
         http.call("PUT", f"/v1/files/{file_id}/pieces/{index}", piece, headers, idempotent=True)
 
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        jobs = [pool.submit(send, index) for index in missing]
-        try:
-            for job in jobs:
-                job.result()
-                done += 1
-                if progress is not None:
-                    progress(stage, done / total)
-        finally:
-            for job in jobs:
-                job.cancel()
+    pool = ThreadPoolExecutor(SIDE_BY_SIDE)
+    try:
+        for job in [pool.submit(send, index) for index in missing]:
+            job.result()
+            done += 1
+            if progress is not None:
+                progress(stage, done / total)
+    finally:
+        # Ctrl-C does not wait for pieces that a slow network holds; closing the connection ends them.
+        pool.shutdown(wait=not isinstance(sys.exception(), KeyboardInterrupt), cancel_futures=True)
 
 
 def find(http: Http, file_id: str) -> RemoteFile | None:

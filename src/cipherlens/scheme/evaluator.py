@@ -141,9 +141,17 @@ class Evaluator:
         )
         return Ciphertext(data, scale)
 
-    def multiply(self, a: Ciphertext, b: Ciphertext) -> Ciphertext:
-        """a * b: one level, one key switch."""
-        return self.relinearise(self.tensor([a], [b]), rescale=True)
+    def multiply(self, a: Ciphertext, b: Ciphertext, *, rescale: bool = True) -> Ciphertext:
+        """a * b: one level (none without rescale), one key switch. Equals relinearise(tensor([a], [b])) bit for bit."""
+        if a.limbs != b.limbs:
+            raise PlanError(f"factors at levels {a.level} and {b.level}; bring both to one level first")
+        if a.parts != 2 or b.parts != 2:
+            raise PlanError("products are of ciphertexts of two parts; relinearise first")
+        scale = a.scale * b.scale
+        if rescale:
+            scale = self._divided_scale(Ciphertext(a.data, scale), 1)
+        data = self.engine.ring.multiply(a.data, b.data, self.key(RELINEARISATION), rescale, self.threads)
+        return Ciphertext(data, scale)
 
     def multiply_plain(self, a: Ciphertext, b: Plaintext) -> Ciphertext:
         """a * b for a clear b, not rescaled; no key switch."""

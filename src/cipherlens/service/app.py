@@ -81,9 +81,7 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 async def _http(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, BodyRefused):
-        answer = _answer(error.status_code, type(error.error).__name__, str(error.error))
-        answer.headers["Connection"] = "close"
-        return answer
+        return _answer(error.status_code, type(error.error).__name__, str(error.error))
     status = HTTPStatus(error.status_code if isinstance(error, HTTPException) else 500)
     words = {
         HTTPStatus.NOT_FOUND: "there is nothing under this path",
@@ -101,7 +99,9 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     """Says which field is wrong and why, but not what was sent."""
     details = error.errors()[:3] if isinstance(error, RequestValidationError) else []
     words = [f"{'.'.join(str(part)[:40] for part in d['loc'][:5])}: {d['msg']}" for d in details]
-    return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid", f"the request is not understood: {'; '.join(words)[:500]}")
+    return _answer(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid", f"the request is not understood: {'; '.join(words)[:500]}"
+    )
 
 
 async def _system(request: Request, error: Exception) -> JSONResponse:

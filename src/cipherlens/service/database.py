@@ -93,12 +93,19 @@ class File(Base):
 
 
 class Dataset(Base):
-    """Labelled images of one task and key, in one or more files."""
+    """Labelled images of one task and key, in one or more files.
+
+    Attributes:
+        idempotency_key, asked: of the request that made it, and the file ids that it named, as canonical JSON.
+    """
 
     __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("tenant_id", "idempotency_key"),)
 
     id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    idempotency_key: Mapped[str | None]
+    asked: Mapped[str] = mapped_column(Text)
     task_id: Mapped[str]
     key_id: Mapped[str]
     created: Mapped[float]

@@ -14,6 +14,7 @@ from cipherlens.service.errors import Conflict, not_found
 from cipherlens.service.files import find_file
 from cipherlens.service.schemas import MOST_FILES, DatasetInfo
 from cipherlens.service.tokens import Caller
+from cipherlens.wire.container import canonical_json
 
 
 class Datasets:
@@ -22,20 +23,26 @@ class Datasets:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, caller: Caller, file_ids: Sequence[str]) -> DatasetInfo:
-        """A new data set of these files.
+    def create(self, caller: Caller, file_ids: Sequence[str], key: str | None = None) -> DatasetInfo:
+        """A new data set of these files; under the same idempotency key the one that was made first.
 
         Raises:
             NotFound: a file that is not there, not ready, or not images.
             InputError, KeyMismatch: images without labels, or of several tasks or keys.
-            Conflict: a file twice.
+            Conflict: a file twice, or the key stands for other files.
         """
         if len(set(file_ids)) != len(file_ids):
             raise Conflict("a file is named twice, so its images would count twice; name each once")
+        asked = canonical_json(list(file_ids))
         with self._database.writing() as session:
+            made = select(Dataset).where(Dataset.tenant_id == caller.tenant_id, Dataset.idempotency_key == key)
+            if key is not None and (dataset := session.scalar(made)) is not None:
+                if dataset.asked != asked:
+                    raise Conflict("this idempotency key was used for other files; choose a new one")
+                return _info(session, dataset)
             files = [_labelled(session, caller, file_id) for file_id in file_ids]
             dataset = Dataset(
-                id=new_id(), tenant_id=caller.tenant_id, task_id=files[0].task_id or "", key_id=files[0].key_id,
+                id=new_id(), tenant_id=caller.tenant_id, idempotency_key=key, asked=asked, task_id=files[0].task_id or "", key_id=files[0].key_id,
                 created=time.time(),
             )  # fmt: skip
             session.add(dataset)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
+from fastapi.exceptions import HTTPException
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -48,11 +47,14 @@ class Guard:
                 await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        seen = {"status": 0, "sent": 0, "received": 0}
+        seen = {"status": 0, "sent": 0}
+        body = _Body(receive, self._stall)
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen["status"] = message["status"]
+                if not await body.drained():
+                    message.setdefault("headers", []).append((b"connection", b"close"))
                 message.setdefault("headers", []).extend(
                     [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
                 )
@@ -60,31 +62,28 @@ class Guard:
             await send(message)
 
         try:
-            limit = await self._admit(scope)
+            body.limit = _limit(scope["method"], scope["path"])
+            await self._admit(scope, body.limit)
         except CipherlensError as error:
             extra = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else {}
-            # The body was not read: what follows on this connection could not be told from it.
-            answer = JSONResponse(
-                problem(type(error).__name__, str(error)), status_of(error), {"Connection": "close", **extra}
-            )
-            await answer(scope, receive, sending)
+            answer = JSONResponse(problem(type(error).__name__, str(error)), status_of(error), extra)
+            await answer(scope, body.receive, sending)
         else:
-            await self._app(scope, self._bounded(receive, limit, seen), sending)
+            await self._app(scope, body.receive, sending)
         finally:
             route = scope.get("route")
             template = str(getattr(route, "path", "none"))
             method = scope["method"] if scope["method"] in METHODS else "other"
             seconds = time.perf_counter() - started
-            self._metrics.count(method, template, seen["status"], seconds, seen["received"], seen["sent"])
+            self._metrics.count(method, template, seen["status"], seconds, body.received, seen["sent"])
             caller = scope.get("state", {}).get("caller")
             if template.startswith("/v1"):
                 say(
                     "request", method=method, route=template, seconds=round(seconds, 4),
-                    tenant=caller and caller.tenant_id, token=caller and caller.token_id, **seen,
+                    tenant=caller and caller.tenant_id, token=caller and caller.token_id, received=body.received, **seen,
                 )  # fmt: skip
 
-    async def _admit(self, scope: Scope) -> int:
-        """How large the body may be."""
+    async def _admit(self, scope: Scope, limit: int) -> None:
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             if name in headers and name in (b"authorization", b"content-length", b"idempotency-key", b"range"):
@@ -97,35 +96,44 @@ class Guard:
             scope.setdefault("state", {})["caller"] = caller
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise UnsupportedEncoding("bodies are taken as they are; send this one without a Content-Encoding")
-        limit = _limit(scope["method"], path)
         announced = headers.get(b"content-length", b"0")
         if not announced.isdigit() or len(announced) > 19:
             raise Invalid("the header Content-Length is no number")
         if int(announced) > limit:
             raise TooLarge(f"the body has {int(announced)} bytes and may have {limit} here")
-        return limit
 
-    def _bounded(self, receive: Receive, limit: int, seen: dict[str, int]) -> Receive:
-        deadline = time.monotonic() + self._stall + limit / SLOWEST
-        whole = False
 
-        async def bounded() -> Message:
-            nonlocal whole
-            if whole:  # what comes now is only the end of the connection, which may take its time
-                return await receive()
-            try:
-                wait = min(self._stall, deadline - time.monotonic())
-                message = await asyncio.wait_for(receive(), max(0.0, wait))
-            except TimeoutError:
-                raise BodyRefused(TimedOut(f"the body came too slowly; send at least {SLOWEST} bytes a second")) from None
-            body: Any = message.get("body", b"")
-            seen["received"] += len(body)
-            whole = message["type"] != "http.request" or not message.get("more_body", False)
-            if seen["received"] > limit:
-                raise BodyRefused(TooLarge(f"the body has more than the {limit} bytes that it may have here"))
-            return message
+class _Body:
+    """A request's body, of bounded size and time."""
 
-        return bounded
+    def __init__(self, receive: Receive, stall: float) -> None:
+        self._receive, self._stall = receive, stall
+        self._started, self._whole = time.monotonic(), False
+        self.limit, self.received = 0, 0
+
+    async def receive(self) -> Message:
+        """The next part. Raises BodyRefused."""
+        if self._whole:  # what comes now is only the end of the connection, which may take its time
+            return await self._receive()
+        left = self._started + self._stall + self.received / SLOWEST - time.monotonic()
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, min(left, self._stall)))
+        except TimeoutError:
+            raise BodyRefused(TimedOut(f"the body came too slowly; send at least {SLOWEST} bytes a second")) from None
+        self.received += len(message.get("body", b""))
+        self._whole = message["type"] != "http.request" or not message.get("more_body", False)
+        if self.received > self.limit:
+            raise BodyRefused(TooLarge(f"the body has more than the {self.limit} bytes that it may have here"))
+        return message
+
+    async def drained(self) -> bool:
+        """Take what is still to come, so that a client in mid-body hears the answer. False when that is too much."""
+        try:
+            while not self._whole:
+                await self.receive()
+        except BodyRefused:
+            return False
+        return True
 
 
 def _limit(method: str, path: str) -> int:

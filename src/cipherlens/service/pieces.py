@@ -31,7 +31,7 @@ class Store:
 
     def checkpoint(self, tenant_id: str, job_id: str) -> Path:
         """Where a job's checkpoint is, or will be."""
-        return self._root / tenant_id / "checkpoints" / f"{job_id}.safetensors"
+        return self._root / tenant_id / "checkpoints" / f"{job_id}.sums"
 
     def piece(self, tenant_id: str, space: str, digest: bytes) -> Path:
         """Where a piece is, or will be."""
@@ -77,7 +77,7 @@ class Store:
 
     def checkpoints(self) -> Iterator[tuple[str, Path]]:
         """Every checkpoint: its job's id and path."""
-        return ((path.stem, path) for path in self._root.glob("*/checkpoints/*.safetensors"))
+        return ((path.stem, path) for path in self._root.glob("*/checkpoints/*.sums"))
 
     def pieces(self) -> Iterator[tuple[str, str, Path]]:
         """Every piece: tenant, space and path."""

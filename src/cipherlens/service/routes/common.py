@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 
-from cipherlens.service.errors import not_found
+from cipherlens.service.errors import Invalid, not_found
 from cipherlens.service.schemas import Failure
 from cipherlens.service.tokens import Caller
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Failure} for status in (400, 401, 404, 408, 409, 413, 415, 422, 429, 507)
 }
+_KEY = re.compile("[!-~]{1,200}", re.ASCII)
 _ID = re.compile("[0-9a-f]{32}", re.ASCII)
 
 
@@ -47,5 +48,13 @@ def checked(value: str, what: str) -> str:
     return value
 
 
+def idempotency_key(value: str | None) -> str | None:
+    """The header `Idempotency-Key`. Raises Invalid for one that no client should choose."""
+    if value is not None and not _KEY.fullmatch(value):
+        raise Invalid("the header Idempotency-Key has 1 to 200 printable characters; choose such ones")
+    return value
+
+
 Anyone = Annotated[Caller, Depends(anyone)]
 Owner = Annotated[Caller, Depends(owner)]
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key")]

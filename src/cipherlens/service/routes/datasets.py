@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from cipherlens.service.routes.common import REFUSALS, Anyone, Owner, checked, services
+from cipherlens.service.routes.common import (
+    REFUSALS,
+    Anyone,
+    IdempotencyKey,
+    Owner,
+    checked,
+    idempotency_key,
+    services,
+)
 from cipherlens.service.schemas import Addition, DatasetInfo, NewDataset
 
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"], responses=REFUSALS)
 
 
 @router.post("")
-def create(request: Request, caller: Owner, wanted: NewDataset) -> DatasetInfo:
-    """A new data set of labelled images."""
-    return services(request).datasets.create(caller, wanted.file_ids)
+def create(request: Request, caller: Owner, wanted: NewDataset, key: IdempotencyKey = None) -> DatasetInfo:
+    """A new data set of labelled images; with an `Idempotency-Key` the same body makes no second one."""
+    return services(request).datasets.create(caller, wanted.file_ids, idempotency_key(key))
 
 
 @router.post("/{dataset_id}/append")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from cipherlens.errors import CipherlensError
 from cipherlens.service.errors import Invalid
-from cipherlens.service.routes.common import REFUSALS, Owner, checked, services
+from cipherlens.service.routes.common import REFUSALS, IdempotencyKey, Owner, checked, idempotency_key, services
 from cipherlens.service.schemas import JobInfo, JobList, Recipe, Submitted
 from cipherlens.service.tokens import Caller, still_valid
 
@@ -24,17 +22,14 @@ POLL_SECONDS = 0.2
 QUIET_SECONDS = 10.0
 """After so long without news a comment is sent, so that proxies keep the connection."""
 
-_KEY = re.compile("[!-~]{1,200}", re.ASCII)
-
 
 @router.post("")
-def submit(
-    request: Request, caller: Owner, recipe: Recipe, idempotency_key: Annotated[str | None, Header()] = None
-) -> Submitted:
+def submit(request: Request, caller: Owner, recipe: Recipe, key: IdempotencyKey = None) -> Submitted:
     """Queue a job. The same body under the same `Idempotency-Key` is the same job."""
-    if idempotency_key is None or not _KEY.fullmatch(idempotency_key):
-        raise Invalid("a job needs the header Idempotency-Key, 1 to 200 printable characters that you choose anew for it")
-    return Submitted(job_id=services(request).jobs.submit(caller, recipe, idempotency_key))
+    chosen = idempotency_key(key)
+    if chosen is None:
+        raise Invalid("a job needs the header Idempotency-Key, which you choose anew for each; send one")
+    return Submitted(job_id=services(request).jobs.submit(caller, recipe, chosen))
 
 
 @router.get("")

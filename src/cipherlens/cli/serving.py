@@ -1,0 +1,153 @@
+"""`cipherlens serve` and `cipherlens token`: the provider's side over a network."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cipherlens.cli.options import Json, Threads, command
+from cipherlens.cli.output import Output
+from cipherlens.errors import InputError
+
+DataFolder = Annotated[Path, typer.Option("--data", help="The service's folder; made when it does not exist.")]
+
+token_app = typer.Typer(help="Tokens: what owners and contributors show to the service.", no_args_is_help=True)
+
+
+class TokenScope(StrEnum):
+    """What a token is for."""
+
+    OWNER = "owner"
+    CONTRIBUTOR = "contributor"
+
+
+@command
+def serve(
+    data: DataFolder,
+    host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 8750,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=1024, help="Jobs to compute side by side.")] = 1,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", show_default=False, help="Certificate chain, a PEM file.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", show_default=False, help="Its key, a PEM file.")] = None,
+    insecure_http: Annotated[
+        bool, typer.Option("--insecure-http", help="Listen beyond loopback without TLS, behind a proxy that adds it.")
+    ] = False,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Run the service: owners upload, train and classify over a network. It holds nothing that could decrypt.
+
+    Everything lies in one folder. It can be killed at any moment: whatever it confirmed is there after the next start,
+    and jobs go on. Its log goes to stderr.
+    """
+    from cipherlens.service.settings import Settings
+    from cipherlens.service.supervisor import Supervisor
+
+    output = Output(as_json)
+    settings = Settings(
+        data=data.absolute(), host=host, port=port, workers=workers, threads=threads, tls_cert=_absolute(tls_cert),
+        tls_key=_absolute(tls_key), insecure_http=insecure_http,
+    )  # fmt: skip
+
+    def listening(url: str) -> None:
+        output.say(f"listening on {url}")
+        output.finish({"command": "serve", "url": url})
+        _flush()
+
+    Supervisor(settings).run(listening)
+
+
+@token_app.command("create")
+@command
+def create(
+    data: DataFolder,
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose it is; a new name makes a new tenant.")],
+    scope: Annotated[
+        TokenScope, typer.Option("--scope", help="All of the tenant's, or only adding to one data set.")
+    ] = TokenScope.OWNER,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", show_default=False, help="The data set that a contributor adds to.")
+    ] = None,
+    note: Annotated[str, typer.Option("--note", help="Who got it, for your list.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make a token. It is shown once: only its hash is stored."""
+    from cipherlens.service.database import Database
+    from cipherlens.service.pieces import make_folder
+    from cipherlens.service.settings import Settings
+    from cipherlens.service.tokens import Scope, create_token
+
+    output = Output(as_json)
+    make_folder(data.absolute())
+    database = Database(data.absolute())
+    token = create_token(database, Settings(data=data), tenant, Scope(scope.value), dataset, note)
+    database.close()
+    output.say(token)
+    output.finish({"command": "token create", "tenant": tenant, "scope": scope.value, "token": token})
+
+
+@token_app.command("list")
+@command
+def list_(data: DataFolder, as_json: Json = False) -> None:
+    """All tokens by their ids; none can be shown again."""
+    from dataclasses import asdict
+
+    from cipherlens.service.database import Database
+    from cipherlens.service.tokens import list_tokens
+
+    output = Output(as_json)
+    database = Database(_existing(data))
+    tokens = list_tokens(database)
+    database.close()
+    rows = [
+        (t.token_id, t.tenant, t.scope, t.dataset_id or "", t.note, _day(t.created), _day(t.revoked)) for t in tokens
+    ]
+    output.table(("id", "tenant", "scope", "data set", "note", "created", "revoked"), rows, "Tokens")
+    output.finish({"command": "token list", "tokens": [asdict(token) for token in tokens]})
+
+
+@token_app.command("revoke")
+@command
+def revoke(
+    data: DataFolder,
+    token_id: Annotated[str, typer.Argument(metavar="ID", show_default=False, help="As `token list` shows it.")],
+    as_json: Json = False,
+) -> None:
+    """From now on a token counts for nothing, in running uploads too."""
+    from cipherlens.service.database import Database
+    from cipherlens.service.tokens import revoke_token
+
+    output = Output(as_json)
+    database = Database(_existing(data))
+    revoke_token(database, token_id)
+    database.close()
+    output.say(f"{token_id} is revoked")
+    output.finish({"command": "token revoke", "token_id": token_id})
+
+
+def _existing(data: Path) -> Path:
+    from cipherlens.service.database import NAME
+
+    if not (data / NAME).is_file():
+        raise InputError(f"{data} is no service's folder; `cipherlens serve` or `token create` makes one")
+    return data.absolute()
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()
+
+
+def _day(moment: float | None) -> str:
+    return "" if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _flush() -> None:
+    import sys
+
+    sys.stdout.flush()

@@ -1,0 +1,20 @@
+"""What the service's processes have in common: they end with the supervisor, however it ended."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+
+def end_with_parent(pipe: int) -> None:
+    """End this process at once when the other end of the pipe closes.
+
+    The supervisor alone holds that end, so the system closes it even when the supervisor is killed.
+    """
+
+    def watch() -> None:
+        while os.read(pipe, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()

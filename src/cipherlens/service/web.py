@@ -1,0 +1,50 @@
+"""The process that answers requests: `python -m cipherlens.service.web SETTINGS SOCKET PIPE`, started by the supervisor."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import uvicorn
+
+from cipherlens.service.app import create_app
+from cipherlens.service.database import Database
+from cipherlens.service.logging import configure
+from cipherlens.service.process import end_with_parent
+from cipherlens.service.settings import Settings
+
+LONGEST_HEADERS = 32 << 10
+MOST_CONNECTIONS = 512
+KEEP_ALIVE_SECONDS = 30
+GRACE_SECONDS = 10
+
+
+def main(settings_json: str, listening: str, pipe: str) -> None:
+    """Answer requests on a socket that listens already, until SIGTERM."""
+    settings = Settings.model_validate_json(settings_json)
+    configure("web")
+    end_with_parent(int(pipe))
+    database = Database(settings.data)
+    config = uvicorn.Config(
+        create_app(settings, database, lambda: server.should_exit),
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        h11_max_incomplete_event_size=LONGEST_HEADERS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
+    server = uvicorn.Server(config)
+    server.run(sockets=[socket.socket(fileno=int(listening))])
+    database.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

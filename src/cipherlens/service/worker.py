@@ -1,0 +1,206 @@
+"""The process that computes: `python -m cipherlens.service.worker SETTINGS NAME PIPE`, started by the supervisor."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+
+from cipherlens.errors import CipherlensError, PlanError
+from cipherlens.learning.encrypted_images import EncryptedImages, same_task
+from cipherlens.learning.results import Reply, TrainedModel
+from cipherlens.learning.task import PublicTask
+from cipherlens.planning.cost import training_memory
+from cipherlens.scheme.engine import Engine, usable_cores
+from cipherlens.scheme.keys import EvaluationKeys
+from cipherlens.server import classify, train
+from cipherlens.service.checkpoints import FileCheckpoints
+from cipherlens.service.database import Database, new_id
+from cipherlens.service.headers import Description
+from cipherlens.service.jobs import Claim, Jobs
+from cipherlens.service.logging import configure, defect, say
+from cipherlens.service.pieces import Store, make_folder
+from cipherlens.service.process import end_with_parent
+from cipherlens.service.settings import Settings
+from cipherlens.wire.container import Kind
+from cipherlens.wire.keys import read_evaluation_keys
+
+IDLE_SECONDS = 0.1
+FORGET_SECONDS = 30.0
+"""Idle for so long, a worker lets go of the keys that it keeps for the next job."""
+
+
+class Lost(Exception):
+    """The job was cancelled, or given to another worker: nothing of it counts any more."""
+
+
+class Stopping(Exception):
+    """The worker was asked to end, and gives the job back."""
+
+
+class Hold:
+    """A job in hand: renews its lease beside the work, and stops the work when it is lost.
+
+    A context manager; `progress` is what the work calls.
+    """
+
+    def __init__(self, jobs: Jobs, claim: Claim, seconds: float, stop: threading.Event) -> None:
+        self._jobs, self._claim, self._seconds, self._stop = jobs, claim, seconds, stop
+        self._stage, self._share = "reading", 0.0
+        self._ended, self._lost = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def __enter__(self) -> Hold:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def progress(self, stage: str, share: float) -> None:
+        """Note how far the work is. Raises Lost and Stopping, from whichever thread calls."""
+        self._stage, self._share = stage, share
+        if self._lost.is_set():
+            raise Lost
+        if self._stop.is_set():
+            raise Stopping
+
+    def _renew(self) -> None:
+        try:
+            while not self._ended.wait(self._seconds):
+                if not self._jobs.renew(self._claim, self._stage, self._share):
+                    break
+        except Exception as error:
+            defect("lease", error, job=self._claim.job_id)
+        self._lost.set()
+
+
+class Worker:
+    """Takes one job after the other."""
+
+    def __init__(self, settings: Settings, name: str, database: Database) -> None:
+        self._settings, self._name = settings, name
+        self._store = Store(settings.data)
+        self._jobs = Jobs(database, self._store, settings.lease_seconds)
+        self._threads = settings.threads or max(1, usable_cores() // settings.workers)
+        self._keys: tuple[tuple[str, str], Engine, EvaluationKeys] | None = None
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        """Work until `stop` is set."""
+        idle = 0.0
+        while not self.stop.is_set():
+            claim = self._jobs.claim(self._name)
+            if claim is not None:
+                self.work(claim)
+                idle = 0.0
+                continue
+            self.stop.wait(IDLE_SECONDS)
+            idle += IDLE_SECONDS
+            if idle > FORGET_SECONDS:
+                self._keys = None
+
+    def work(self, claim: Claim) -> None:
+        """One job, to whatever end."""
+        say("job begins", job=claim.job_id, tenant=claim.tenant_id, kind=claim.kind)
+        end = "done"
+        try:
+            with Hold(self._jobs, claim, min(0.5, self._settings.lease_seconds / 4), self.stop) as hold:
+                self._compute(claim, hold)
+        except Lost:
+            end = "lost"
+        except Stopping:
+            self._jobs.give_back(claim)
+            end = "given back"
+        except CipherlensError as error:
+            end = self._fail(claim, type(error).__name__, str(error))
+        except MemoryError:
+            end = self._fail(claim, "OutOfMemory", "the service's memory did not suffice; plan a smaller task")
+        except Exception as error:
+            defect("job", error, job=claim.job_id)
+            end = self._fail(claim, "Defect", "the service failed unexpectedly; its log says where")
+        if end not in ("lost", "given back"):
+            self._store.checkpoint(claim.tenant_id, claim.job_id).unlink(missing_ok=True)
+        say("job ends", job=claim.job_id, tenant=claim.tenant_id, end=end)
+
+    def _fail(self, claim: Claim, kind: str, message: str) -> str:
+        self._jobs.fail(claim, kind, message.replace(f"{self._settings.data}/", ""))
+        return f"failed: {kind}"
+
+    def _compute(self, claim: Claim, hold: Hold) -> None:
+        result = self._train(claim, hold) if claim.kind == "train" else self._classify(claim, hold)
+        kind, images = (
+            (Kind.MODEL, int(result.counts.sum())) if isinstance(result, TrainedModel) else (Kind.REPLY, result.images)
+        )
+        about = Description(kind, result.task.parameters.id, result.key_id, result.task.id, images)
+        file_id = new_id()
+        path = self._store.path(claim.tenant_id, file_id)
+        make_folder(path.parent)
+        result.save(path)
+        if not self._jobs.finish(claim, about, file_id):
+            path.unlink(missing_ok=True)
+            raise Lost
+
+    def _train(self, claim: Claim, hold: Hold) -> TrainedModel:
+        sets = [self._images(claim, file_id) for file_id in claim.inputs["data"]]
+        same_task((f"data set {i + 1}", s.task, s.key_id) for i, s in enumerate(sets))
+        engine, keys = self._evaluation(claim, sets[0].task, sum(s.images for s in sets))
+        checkpoints = FileCheckpoints(
+            self._store.checkpoint(claim.tenant_id, claim.job_id),
+            self._settings.checkpoint_seconds,
+            self.stop.is_set,
+            lambda: self._jobs.saved(claim),
+        )
+        return train(sets, keys, threads=self._threads, progress=hold.progress, engine=engine, checkpoints=checkpoints)
+
+    def _classify(self, claim: Claim, hold: Hold) -> Reply:
+        model = TrainedModel.load(self._store.path(claim.tenant_id, claim.inputs["model"][0]))
+        query = self._images(claim, claim.inputs["query"][0])
+        same_task([("the model", model.task, model.key_id), ("the query", query.task, query.key_id)])
+        engine, keys = self._evaluation(claim, model.task, query.images)
+        return classify(model, query, keys, threads=self._threads, progress=hold.progress, engine=engine)
+
+    def _images(self, claim: Claim, file_id: str) -> EncryptedImages:
+        return EncryptedImages.load(self._store.path(claim.tenant_id, file_id))
+
+    def _evaluation(self, claim: Claim, task: PublicTask, images: int) -> tuple[Engine, EvaluationKeys]:
+        """Engine and keys for a task, from the job before where they are the same."""
+        needed, most = training_memory(task, images, self._threads), self._settings.quota_memory
+        if needed > most:
+            raise PlanError(
+                f"this job may take {needed / 1e9:.1f} GB of memory, and the service allows {most / 1e9:.1f} GB; plan "
+                "with fewer features"
+            )
+        file_id = claim.inputs["keys"][0]
+        if self._keys is None or self._keys[0] != (file_id, task.id):
+            self._keys = None  # so that two sets of keys are never in memory together
+            engine = Engine(task.parameters)
+            path = self._store.path(claim.tenant_id, file_id)
+            keys = read_evaluation_keys(path, engine, task.circuit.key_requests(), threads=self._threads)
+            self._keys = ((file_id, task.id), engine, keys)
+        return self._keys[1], self._keys[2]
+
+
+def main(settings_json: str, name: str, pipe: str) -> None:
+    """Take jobs until SIGTERM."""
+    settings = Settings.model_validate_json(settings_json)
+    configure(name)
+    end_with_parent(int(pipe))
+    database = Database(settings.data)
+    worker = Worker(settings, name, database)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        worker.stop.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the supervisor sees to its children
+    worker.run()
+    database.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
