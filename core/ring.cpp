@@ -114,9 +114,9 @@ void Ring::divide(double* out, const double* x, std::size_t parts, std::size_t l
 }
 
 std::size_t Ring::group_size(std::size_t sources, std::size_t targets, int threads) const {
-    constexpr std::size_t cached = std::size_t{1} << 15;  // doubles: 256 KiB
-    constexpr std::size_t most = 4;
-    if (sources * n_ <= cached) return 1;
+    constexpr std::size_t second_level = std::size_t{1} << 15, third_level = std::size_t{1} << 18;  // 256 KiB, 2 MiB
+    if (sources * n_ <= second_level) return 1;
+    const std::size_t most = sources * n_ <= third_level ? 4 : 8;
     const std::size_t workers = static_cast<std::size_t>(threads < 1 ? 1 : threads);
     const std::size_t rounds = (targets + most * workers - 1) / (most * workers);  // of one group for every thread
     return (targets + rounds * workers - 1) / (rounds * workers);

@@ -7,8 +7,10 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from cipherlens.owner.keys import Keys
 from cipherlens.service.database import Database
 from cipherlens.service.settings import PIECE_BYTES, Settings
 from cipherlens.service.tokens import Scope, create_token
+from cipherlens.service.web import make_server
 from cipherlens.wire.keys import write_evaluation_keys
 
 FEATURES = 30
@@ -180,6 +183,23 @@ class Owner:
         answer = self.ask("GET", f"/v1/files/{file_id}")
         assert answer.is_success, answer.text
         return answer.content
+
+
+@contextmanager
+def in_process(settings: Settings, database: Database) -> Iterator[httpx.Client]:
+    """Only the part that answers requests, in a thread of this process, and a client for it."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = make_server(settings, database)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
+            yield http
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
 
 
 # ---- a service ------------------------------------------------------------------------------------------------------

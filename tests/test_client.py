@@ -121,6 +121,10 @@ def test_data_sets(work: Workflow, service: FakeService, server: Connection) -> 
     assert server.create_data_set([file]) == data_set
     server.append(data_set, file)
     assert service.datasets[data_set] == [file.id, file.id]
+    server.fit(file, keys_file(work))
+    assert [file.id] in service.datasets.values()  # and not what was appended to
+    with pytest.raises(InputError, match="given twice"):
+        server.create_data_set([file, file])
     server.delete_data_set(data_set)
     server.delete_data_set(data_set)
     with pytest.raises(InputError, match="32 hexadecimal digits"):

@@ -106,6 +106,10 @@ def test_owner_and_server_do_not_know_each_other() -> None:
     assert [str(i) for i in imports() if (i.layer, i.target) in sides] == []
 
 
+def test_the_service_knows_neither_the_owner_nor_the_client() -> None:
+    assert [str(i) for i in imports() if i.layer == "service" and i.target in (*SECRET_SIDE, "client")] == []
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -162,6 +166,16 @@ def test_the_server_loads_neither_the_owner_nor_the_secret_half() -> None:
     loaded = loaded_by("cipherlens.server", *modules_of("server"))
     assert "cipherlens.server" in loaded
     assert secret_side(loaded) == []
+
+
+def test_the_service_loads_nothing_that_decrypts_and_no_image_libraries() -> None:
+    code = "import sys\n" + "".join(f"import {name}\n" for name in modules_of("service"))
+    code += "print(*(m for m in sys.modules if m.split('.')[0] in ('cipherlens', 'PIL', 'onnxruntime')))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True)
+    loaded = done.stdout.split()
+    assert "cipherlens.service.worker" in loaded
+    assert secret_side(loaded) == []
+    assert [m for m in loaded if not m.startswith("cipherlens")] == []
 
 
 def test_the_command_line_loads_the_secret_half_only_for_the_owner() -> None:

@@ -98,10 +98,11 @@ class Connection:
     # ---- data sets -----------------------------------------------------------------------------------------------
 
     def create_data_set(self, files: Sequence[RemoteFile]) -> str:
-        """A data set of uploaded images, which contributors may append to; returns its id. The same files give the same."""
-        key = idempotency_key("data set", {"data": [file.sha256 for file in files]}, 0)
-        body = {"file_ids": [file.id for file in files]}
-        return read_id(self._http.json("POST", "/v1/datasets", body, idempotent=True, key=key), "dataset_id")
+        """A data set of uploaded images, which contributors may append to; returns its id. The same files give the same.
+
+        Raises InputError for a file that is named twice.
+        """
+        return self._data_set("data set", files)
 
     def append(self, data_set: str, images: Images, *, progress: Progress | None = None) -> None:
         """Upload images and append them to a data set. Not repeated by itself, since images could count twice."""
@@ -122,7 +123,8 @@ class Connection:
         key_file = self.upload_keys(keys, progress=progress)
         files = [self.upload(images, progress=progress) for images in sets]
         inputs = {"data": [file.sha256 for file in files], "keys": key_file.sha256}
-        body = {"dataset_id": self.create_data_set(files), "keys_file_id": key_file.id}
+        # Not one that contributors append to: what is trained on is what was given, and nothing else.
+        body = {"dataset_id": self._data_set("train", files), "keys_file_id": key_file.id}
         return self._start("train", inputs, body)
 
     def start_predict(
@@ -223,6 +225,20 @@ class Connection:
             return what
         with _on_disk(what) as path:
             return upload(self._http, read_manifest(path, kind), progress)
+
+    def _data_set(self, purpose: str, files: Sequence[RemoteFile]) -> str:
+        if len({file.id for file in files}) != len(files):
+            raise InputError("the same images are given twice, so they would count twice; give each once")
+        inputs = {"purpose": purpose, "data": [file.sha256 for file in files]}
+        body = {"file_ids": [file.id for file in files]}
+        for attempt in range(MOST_ATTEMPTS):
+            key = idempotency_key("data set", inputs, attempt)
+            made = self._http.json("POST", "/v1/datasets", body, idempotent=True, key=key, expected=(409,))
+            if made is not None:
+                return read_id(made, "dataset_id")
+        raise ServerError(
+            f"these images were deleted and uploaded again {MOST_ATTEMPTS} times; ask the provider for help"
+        )
 
     def _start(self, kind: str, inputs: Mapping[str, object], body: Mapping[str, object]) -> Job:
         """The newest job of these inputs that has, or may still have, a result; a new one when there is none."""

@@ -87,7 +87,6 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
         HTTPStatus.NOT_FOUND: "there is nothing under this path",
         HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method",
         HTTPStatus.BAD_REQUEST: "the body is no valid JSON",
-        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "the file has no such range",
     }
     kind = "".join(word.capitalize() for word in status.phrase.split())
     answer = _answer(status, kind, words.get(status, status.phrase.lower()))

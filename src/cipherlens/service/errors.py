@@ -55,6 +55,12 @@ class QuotaExceeded(TooLarge):
     """More bytes than the tenant may store."""
 
 
+class BadRange(Refusal):
+    """Bytes that a file does not have."""
+
+    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+
+
 class UnsupportedEncoding(Refusal):
     """A body in an encoding that is not read, such as a compressed one."""
 

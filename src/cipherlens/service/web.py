@@ -11,6 +11,7 @@ from cipherlens.service.app import create_app
 from cipherlens.service.database import Database
 from cipherlens.service.logging import configure
 from cipherlens.service.process import end_with_parent
+from cipherlens.service.protocol import http_protocol
 from cipherlens.service.settings import Settings
 
 LONGEST_HEADERS = 32 << 10
@@ -19,15 +20,11 @@ KEEP_ALIVE_SECONDS = 30
 GRACE_SECONDS = 10
 
 
-def main(settings_json: str, listening: str, pipe: str) -> None:
-    """Answer requests on a socket that listens already, until SIGTERM."""
-    settings = Settings.model_validate_json(settings_json)
-    configure("web")
-    end_with_parent(int(pipe))
-    database = Database(settings.data)
+def make_server(settings: Settings, database: Database) -> uvicorn.Server:
+    """A server for the application; `run` it with its sockets."""
     config = uvicorn.Config(
         create_app(settings, database, lambda: server.should_exit),
-        http="h11",
+        http=http_protocol(settings.stall_seconds),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -42,7 +39,16 @@ def main(settings_json: str, listening: str, pipe: str) -> None:
         ssl_keyfile=settings.tls_key,
     )
     server = uvicorn.Server(config)
-    server.run(sockets=[socket.socket(fileno=int(listening))])
+    return server
+
+
+def main(settings_json: str, listening: str, pipe: str) -> None:
+    """Answer requests on a socket that listens already, until SIGTERM."""
+    settings = Settings.model_validate_json(settings_json)
+    configure("web")
+    end_with_parent(int(pipe))
+    database = Database(settings.data)
+    make_server(settings, database).run(sockets=[socket.socket(fileno=int(listening))])
     database.close()
 
 

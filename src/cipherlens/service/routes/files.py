@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Iterator
+
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from cipherlens.service.errors import Invalid, TooLarge, not_found
+from cipherlens.service.errors import BadRange, Invalid, TooLarge, not_found
 from cipherlens.service.files import Slot
-from cipherlens.service.pieces import Incoming
+from cipherlens.service.pieces import CHUNK, Incoming
 from cipherlens.service.routes.common import REFUSALS, Anyone, Owner, checked, services
 from cipherlens.service.schemas import Declared, FileInfo, NewFile
 from cipherlens.service.tokens import Caller, still_valid
@@ -16,6 +20,7 @@ from cipherlens.service.tokens import Caller, still_valid
 router = APIRouter(prefix="/v1/files", tags=["files"], responses=REFUSALS)
 
 LONGEST_INDEX = 9
+_RANGE = re.compile("bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 
 
 @router.post("")
@@ -68,13 +73,44 @@ def info(request: Request, caller: Anyone, file_id: str) -> FileInfo:
     return services(request).files.info(caller, checked(file_id, "file"))
 
 
-@router.get("/{file_id}", response_class=FileResponse)
-def download(request: Request, caller: Owner, file_id: str) -> FileResponse:
+@router.get("/{file_id}", response_class=StreamingResponse)
+def download(request: Request, caller: Owner, file_id: str) -> StreamingResponse:
     """The bytes of a file, or with `Range` some of them. The ETag is their SHA-256."""
     file, path = services(request).files.ready_path(caller, checked(file_id, "file"))
-    if request.headers.get("range", "").count(",") > 0:
-        raise Invalid("ask for one range at a time")
-    return FileResponse(path, media_type="application/octet-stream", headers={"ETag": f'"{file.sha256}"'})
+    asked = request.headers.get("range")
+    start, stop = (0, file.size) if asked is None else _range(asked, file.size)
+    headers = {"ETag": f'"{file.sha256}"', "Accept-Ranges": "bytes", "Content-Length": str(stop - start)}
+    if asked is not None:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
+    try:
+        opened = path.open("rb", buffering=0)  # from here on a deletion does not disturb it
+    except FileNotFoundError:
+        raise not_found("file") from None
+    return StreamingResponse(
+        _chunks(opened, start, stop), 200 if asked is None else 206, headers, "application/octet-stream"
+    )
+
+
+def _range(text: str, size: int) -> tuple[int, int]:
+    """First byte and the one after the last. Raises Invalid and BadRange."""
+    match = _RANGE.fullmatch(text.strip())
+    if match is None or not (match[1] or match[2]):
+        raise Invalid("ask for one range of bytes, as Range: bytes=0-4194303")
+    if match[1]:
+        start, stop = int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
+    else:
+        start, stop = max(0, size - int(match[2])), size
+    if start >= stop:
+        raise BadRange(f"the file has {size} bytes, and none of these")
+    return start, stop
+
+
+def _chunks(opened: io.FileIO, start: int, stop: int) -> Iterator[bytes]:
+    with opened:
+        opened.seek(start)
+        while start < stop and (chunk := opened.read(min(CHUNK, stop - start))):
+            yield chunk
+            start += len(chunk)
 
 
 @router.delete("/{file_id}", status_code=204)

@@ -1,0 +1,366 @@
+"""The whole service in processes of its own: trainings and classifications, their ends, and what it tells and logs."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from service_world import (
+    SECRET_WORDS,
+    Material,
+    Owner,
+    Service,
+    client,
+    log_lines,
+    make_material,
+    serving,
+    split,
+    token,
+)
+
+from cipherlens.errors import InputError
+from cipherlens.service.database import Database
+from cipherlens.service.jobs import MOST_DEATHS, Claim, Jobs
+from cipherlens.service.pieces import Store
+from cipherlens.service.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return make_material(tmp_path_factory.mktemp("material") / "files", images=1024)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with serving(tmp_path_factory.mktemp("service") / "data", stall_seconds=1.5) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def secret(service: Service) -> str:
+    return token(service.data)
+
+
+@pytest.fixture
+def owner(service: Service, secret: str) -> Iterator[Owner]:
+    with client(service.url, secret) as connected:
+        yield connected
+
+
+def uploaded(owner: Owner, material: Material) -> dict[str, str]:
+    """Ids for a training, and of the query."""
+    files = [owner.upload(part) for part in material.parts]
+    made = owner.done("POST", "/v1/datasets", json={"file_ids": files}, headers={"Idempotency-Key": "all"})
+    return {
+        "dataset_id": made["dataset_id"],
+        "keys_file_id": owner.upload(material.keys, "evaluation_keys"),
+        "query_file_id": owner.upload(material.query),
+    }
+
+
+def test_train_and_classify(owner: Owner, material: Material) -> None:
+    ids = uploaded(owner, material)
+    training = owner.submit("t", kind="train", dataset_id=ids["dataset_id"], keys_file_id=ids["keys_file_id"])
+    done = owner.wait(training)
+    assert (done["state"], done["progress"], done["error"]) == ("done", 1.0, None)
+    assert owner.download(done["result_file_id"]) == material.model
+    recipe = {
+        "kind": "classify", "model_file_id": done["result_file_id"], "query_file_id": ids["query_file_id"],
+        "keys_file_id": ids["keys_file_id"],
+    }  # fmt: skip
+    reply = owner.wait(owner.submit("c", **recipe))
+    assert owner.download(reply["result_file_id"]) == material.reply
+    # The same recipe under another key is computed again, to the same file.
+    assert owner.wait(owner.submit("c2", **recipe))["result_file_id"] == reply["result_file_id"]
+    listed = owner.done("GET", "/v1/jobs")["jobs"]
+    assert [job["kind"] for job in listed] == ["classify", "classify", "train"]
+
+
+def test_events(owner: Owner, material: Material, secret: str) -> None:
+    ids = uploaded(owner, material)
+    job = owner.submit("events", kind="train", dataset_id=ids["dataset_id"], keys_file_id=ids["keys_file_id"])
+    with owner.http.stream("GET", f"/v1/jobs/{job}/events", headers={"Authorization": f"Bearer {secret}"}) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        seen = [json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:")]
+    assert [event["job_id"] for event in seen] == [job] * len(seen)
+    progress = [event["progress"] for event in seen]
+    assert progress == sorted(progress)
+    assert (seen[-1]["state"], seen[-1]["progress"]) == ("done", 1.0)
+
+
+def test_the_same_request_is_the_same_job(owner: Owner, material: Material) -> None:
+    ids = uploaded(owner, material)
+    recipe = {"kind": "train", "dataset_id": ids["dataset_id"], "keys_file_id": ids["keys_file_id"]}
+    first = owner.submit("again", **recipe)
+    assert owner.submit("again", **recipe) == first
+    assert owner.submit("other", **recipe) != first
+    clash = owner.ask(
+        "POST", "/v1/jobs", json=recipe | {"keys_file_id": "0" * 32}, headers={"Idempotency-Key": "again"}
+    )
+    assert (clash.status_code, clash.json()["error"]["kind"]) == (409, "Conflict")
+    for key in ({}, {"Idempotency-Key": ""}, {"Idempotency-Key": "x" * 201}, {"Idempotency-Key": "a b"}):
+        assert owner.ask("POST", "/v1/jobs", json=recipe, headers=key).status_code == 400
+
+
+def test_inputs_that_do_not_belong_together(owner: Owner, material: Material) -> None:
+    ids = uploaded(owner, material)
+    wrong = owner.upload(material.foreign_keys, "evaluation_keys")
+    recipe = {"kind": "train", "dataset_id": ids["dataset_id"], "keys_file_id": wrong}
+    answer = owner.ask("POST", "/v1/jobs", json=recipe, headers={"Idempotency-Key": "wrong"})
+    assert (answer.status_code, answer.json()["error"]["kind"]) == (422, "KeyMismatch")
+    for other in ("0" * 32, ids["query_file_id"]):
+        answer = owner.ask(
+            "POST", "/v1/jobs", json=recipe | {"keys_file_id": other}, headers={"Idempotency-Key": "wrong"}
+        )
+        assert (answer.status_code, answer.json()["error"]["kind"]) == (404, "NotFound")
+    for body in ({"kind": "decrypt"}, {"kind": "train"}, recipe | {"scores": [1]}, []):
+        answer = owner.ask("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": "x"})
+        assert (answer.status_code, answer.json()["error"]["kind"]) == (422, "Invalid")
+
+
+def test_cancelling(owner: Owner, material: Material) -> None:
+    ids = uploaded(owner, material)
+    recipe = {"kind": "train", "dataset_id": ids["dataset_id"], "keys_file_id": ids["keys_file_id"]}
+    jobs = [owner.submit(f"cancel{i}", **recipe) for i in range(2)]
+    for job in reversed(jobs):
+        assert owner.done("POST", f"/v1/jobs/{job}/cancel")["state"] == "cancelled"
+    after = owner.wait(owner.submit("after", **recipe))
+    assert owner.download(after["result_file_id"]) == material.model
+    assert [owner.done("GET", f"/v1/jobs/{job}")["state"] for job in jobs] == ["cancelled"] * 2
+    assert owner.done("POST", f"/v1/jobs/{jobs[0]}/cancel")["state"] == "cancelled"
+
+
+def test_a_job_is_stopped_gently_and_goes_on_after_the_restart(tmp_path: Path, material: Material) -> None:
+    with serving(tmp_path / "data", checkpoint_seconds=1000) as running:
+        with client(running.url, token(running.data), patience=20) as owner:
+            ids = uploaded(owner, material)
+            job = owner.submit("t", kind="train", dataset_id=ids["dataset_id"], keys_file_id=ids["keys_file_id"])
+            while owner.done("GET", f"/v1/jobs/{job}")["progress"] == 0:
+                time.sleep(0.01)
+            assert running.stop() == 0
+            running.start()
+            done = owner.wait(job)
+            assert owner.download(done["result_file_id"]) == material.model
+        assert running.stop() == 0
+    ends = [line["end"] for line in log_lines(running) if line["event"] == "job ends"]
+    assert ends in (["given back", "done"], ["done"])
+    assert [path for path in (tmp_path / "data").rglob("*") if path.suffix in (".part", ".sums")] == []
+
+
+def test_logs_and_database_hold_no_secrets(service: Service, secret: str) -> None:
+    log = service.log()
+    assert '"event": "request"' in log
+    assert "Traceback" not in log
+    text = log.encode() + b"".join(p.read_bytes() for p in service.data.glob("service.sqlite3*"))
+    for word in (*SECRET_WORDS, secret, secret.rpartition("_")[2]):
+        assert word.encode() not in text
+    assert not any("labels" in line or "path" in line for line in log_lines(service))
+
+
+def test_only_one_service_works_on_a_folder(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cipherlens.service import supervisor
+
+    monkeypatch.setattr(supervisor, "LOCK_SECONDS", 0.1)
+    with pytest.raises(InputError, match="another service"), supervisor.locked(service.data):
+        pass
+
+
+# ---- slow and hostile clients ----------------------------------------------------------------------------------------
+
+
+def raw(service: Service, *parts: bytes, pause: float = 0.0, seconds: float = 10.0) -> bytes:
+    """Everything that is answered to these bytes until the service closes the connection."""
+    address = urlsplit(service.url)
+    with socket.create_connection((address.hostname, address.port or 0), timeout=seconds) as connection:
+        answer = b""
+        try:
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(pause)
+            while chunk := connection.recv(1 << 16):
+                answer += chunk
+        except ConnectionError:
+            pass
+        return answer
+
+
+def test_oversized_headers(service: Service, owner: Owner) -> None:
+    for head in (b"GET /" + b"a" * 100_000, b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000):
+        assert raw(service, head).split(b"\r\n")[0] in (b"HTTP/1.1 400 Bad Request", b"")
+    many = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"X%d: a\r\n" % i for i in range(10_000)) + b"\r\n"
+    assert raw(service, many).split(b"\r\n")[0] in (b"HTTP/1.1 400 Bad Request", b"")
+    assert owner.done("GET", "/v1/jobs") is not None
+
+
+def test_slow_clients_are_let_go(service: Service, secret: str, owner: Owner) -> None:
+    head = (
+        b"POST /v1/datasets HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nAuthorization: Bearer "
+        + secret.encode() + b"\r\nContent-Length: 1000\r\n\r\n"
+    )  # fmt: skip
+    started = time.monotonic()
+    assert b" 408 " in raw(service, head, b"{").split(b"\r\n")[0]  # nothing more comes
+    drip = raw(service, head, *[b" "] * 8, pause=0.3)  # something comes, but too little
+    assert b" 408 " in drip.split(b"\r\n")[0]
+    assert raw(service, b"GET /v1/jobs HTTP/1.1\r\nX-Slow: ") == b""  # the head itself does not come
+    assert time.monotonic() - started < 10
+    assert owner.done("GET", "/v1/jobs") is not None
+
+
+def test_memory_does_not_grow_with_what_is_sent(service: Service, owner: Owner, material: Material) -> None:
+    pieces = split(material.keys.read_bytes())
+    uploaded(owner, material)
+    pid = service.children("web")[0]
+
+    def peak() -> int:
+        status = Path(f"/proc/{pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
+
+    before = peak()
+    file_id = owner.upload(material.keys, "evaluation_keys")
+
+    def send() -> None:
+        for _ in range(6):
+            owner.done("PUT", f"/v1/files/{file_id}/pieces/0", content=pieces[0])
+            owner.download(file_id)
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert peak() - before < 24 << 20
+
+
+# ---- the queue by itself ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[tuple[Jobs, Database, str]]:
+    text = token(tmp_path)
+    database = Database(tmp_path)
+    yield Jobs(database, Store(tmp_path), 0.2), database, text
+    database.close()
+
+
+def put_job(database: Database, tenant: str, created: float) -> str:
+    from cipherlens.service.database import Job, Tenant
+
+    with database.writing() as session:
+        owner = session.query(Tenant).filter(Tenant.name == tenant).one_or_none()
+        if owner is None:
+            owner = Tenant(name=tenant, quota_bytes=0, quota_jobs=9, created=0.0)
+            session.add(owner)
+            session.flush()
+        job = Job(
+            tenant_id=owner.id, idempotency_key=str(created), kind="train", recipe="", inputs='{"data":[]}',
+            state="queued", stage="", progress=0.0, deaths=0, created=created,
+        )  # fmt: skip
+        session.add(job)
+        session.flush()
+        return job.id
+
+
+def test_tenants_take_turns(queue: tuple[Jobs, Database, str]) -> None:
+    jobs, database, _ = queue
+    first, second = put_job(database, "clinic", 1), put_job(database, "clinic", 2)
+    other = put_job(database, "rival", 3)
+    assert [getattr(jobs.claim("w"), "job_id", None) for _ in range(4)] == [first, other, second, None]
+
+
+def test_a_lease_runs_out(queue: tuple[Jobs, Database, str]) -> None:
+    jobs, database, _ = queue
+    put_job(database, "clinic", 1)
+    lost = jobs.claim("sleeper")
+    assert isinstance(lost, Claim)
+    assert jobs.renew(lost, "images", 0.5)
+    time.sleep(0.25)
+    found = jobs.claim("other")
+    assert found is not None
+    assert found.job_id == lost.job_id
+    # Whatever the first one does now counts for nothing.
+    assert not jobs.renew(lost, "images", 0.9)
+    jobs.fail(lost, "Defect", "x")
+    jobs.give_back(lost)
+    assert jobs.renew(found, "images", 0.1)
+    assert jobs.counts() == {"running": 1}
+
+
+def test_a_job_that_kills_its_workers_is_given_up(queue: tuple[Jobs, Database, str]) -> None:
+    jobs, database, _ = queue
+    put_job(database, "clinic", 1)
+    for _ in range(MOST_DEATHS):
+        assert jobs.claim("w") is not None
+        jobs.release("w")
+    assert jobs.claim("w") is None
+    assert jobs.counts() == {"failed": 1}
+
+
+# ---- the commands ----------------------------------------------------------------------------------------------------
+
+
+def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cipherlens", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_commands(tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    made = cli("token", "create", "--data", data, "--tenant", "clinic", "--note", "ward 3")
+    text = made.stdout.strip()
+    assert made.returncode == 0, made.stderr
+    assert text.startswith("clt_")
+    listed = json.loads(cli("token", "list", "--data", data, "--json").stdout)["tokens"]
+    assert [(t["token_id"], t["scope"], t["note"]) for t in listed] == [(text.split("_")[1], "owner", "ward 3")]
+    assert text.rpartition("_")[2] not in json.dumps(listed)
+    command = [sys.executable, "-m", "cipherlens", "serve", "--data", data, "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        headers = {"Authorization": f"Bearer {text}"}
+        assert httpx.get(f"{url}/v1/jobs", headers=headers, trust_env=False).json() == {"jobs": []}
+        assert cli("token", "revoke", "--data", data, text.split("_")[1]).returncode == 0
+        assert httpx.get(f"{url}/v1/jobs", headers=headers, trust_env=False).status_code == 401
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("serve", "--data", "d", "--host", "0.0.0.0"), "in the clear"),
+        (("serve", "--data", "d", "--tls-cert", "nothing.pem"), "both"),
+        (("token", "list", "--data", "nowhere"), "no service"),
+        (("token", "create", "--data", "d", "--tenant", "../x"), "name"),
+        (("token", "create", "--data", "d", "--tenant", "x", "--scope", "contributor"), "--dataset"),
+    ],
+)
+def test_mistakes_of_the_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...],
+    words: str,
+) -> None:  # fmt: skip
+    from cipherlens.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_loopback_is_known() -> None:
+    for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
+        Settings(data=Path("x"), host=host).check_listening()
+    for host in ("0.0.0.0", "::", "192.168.1.1", "example.org"):
+        with pytest.raises(InputError):
+            Settings(data=Path("x"), host=host).check_listening()
+        Settings(data=Path("x"), host=host, insecure_http=True).check_listening()

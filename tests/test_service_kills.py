@@ -1,0 +1,59 @@
+"""`kill -9` at random moments: nothing is lost, nothing half-done is seen, and results are the same bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from service_killer import Killer, session
+from service_world import Material, client, make_material, serving, token
+
+KILLS = 6
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return make_material(tmp_path_factory.mktemp("material") / "files", images=2048)
+
+
+def test_random_kills(tmp_path: Path, material: Material) -> None:
+    seed = int(os.environ.get("CIPHERLENS_SEED", random.SystemRandom().randrange(1 << 32)))
+    print(f"CIPHERLENS_SEED={seed}")
+    with serving(tmp_path / "data", checkpoint_seconds=0.2) as service:
+        secret = token(service.data)
+        killer = Killer(service, random.Random(seed), KILLS, longest=0.8)
+        killing = threading.Thread(target=killer.run)
+        killing.start()
+        with client(service.url, secret, patience=30) as owner:
+            rounds = 0
+            while killing.is_alive() or rounds == 0:
+                session(owner, material, f"round {rounds}")
+                rounds += 1
+        killing.join()
+        assert killer.failure is None
+        assert killer.kills == KILLS
+    leftovers = [path for path in (tmp_path / "data").rglob("*") if path.suffix == ".sums"]
+    assert leftovers == []
+
+
+def test_a_checkpoint_saves_work(tmp_path: Path, material: Material) -> None:
+    """A worker killed after a checkpoint: the next one begins there, not at the first image."""
+    with (
+        serving(tmp_path / "data", checkpoint_seconds=0.0) as service,
+        client(service.url, token(service.data), patience=30) as owner,
+    ):
+        files = [owner.upload(part) for part in material.parts]
+        dataset = owner.done("POST", "/v1/datasets", json={"file_ids": files})["dataset_id"]
+        keys = owner.upload(material.keys, "evaluation_keys")
+        job = owner.submit("t", kind="train", dataset_id=dataset, keys_file_id=keys)
+        deadline = time.monotonic() + 20
+        while not list(service.data.glob("tenants/*/checkpoints/*.sums")):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        service.kill("worker")
+        done = owner.wait(job)
+        assert owner.download(done["result_file_id"]) == material.model
