@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import subprocess
 import sys
@@ -179,13 +180,13 @@ def test_only_one_service_works_on_a_folder(service: Service, monkeypatch: pytes
 
 def raw(service: Service, *parts: bytes, pause: float = 0.0, seconds: float = 10.0) -> bytes:
     """Everything that is answered to these bytes until the service closes the connection."""
-    address = urlsplit(service.url)
+    address, answer = urlsplit(service.url), b""
     with socket.create_connection((address.hostname, address.port or 0), timeout=seconds) as connection:
-        answer = b""
         try:
             for part in parts:
                 connection.sendall(part)
-                time.sleep(pause)
+                if select.select([connection], [], [], pause)[0]:
+                    break  # it does not want to hear the rest
             while chunk := connection.recv(1 << 16):
                 answer += chunk
         except ConnectionError:

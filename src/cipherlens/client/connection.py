@@ -139,7 +139,7 @@ class Connection:
         return self._start("classify", inputs, body)
 
     def jobs(self) -> list[Job]:
-        """All jobs of this token's tenant."""
+        """The newest jobs of this token's tenant, as many as the server lists."""
         listed = (self._http.json("GET", "/v1/jobs", idempotent=True) or {}).get("jobs")
         if not isinstance(listed, list) or not all(isinstance(values, dict) for values in listed):
             raise ServerError("the server does not list its jobs; check that it is a Cipherlens server")
@@ -196,7 +196,7 @@ class Connection:
             return Reply.load(path)
 
     def find_model(self, model: ModelLike) -> RemoteFile:
-        """The server's own copy of a model, found by its hash among the results of its trainings.
+        """The server's own copy of a model, found by its hash among the results of its newest jobs.
 
         Raises ServerError when this server has not trained it, or has deleted it.
         """
@@ -212,8 +212,8 @@ class Connection:
                 if file is not None and file.sha256 == sha256:
                     return file
         raise ServerError(
-            f"{name} is no model that this server has trained for this token, or it was deleted there; train it with the "
-            "same server first, which takes no time if the server still has it"
+            f"{name} is no model that this server has trained for this token lately, or it was deleted there; train it "
+            "with the same server first"
         )
 
     # ---- inside --------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ LARGEST_ANSWER = 16 << 20
 """Bytes of JSON that a server may answer; whatever is longer is no answer of Cipherlens."""
 
 LARGEST_EVENT = 1 << 20
+LONGEST_REFUSAL = 1 << 16
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same idempotent call may succeed."""
@@ -228,6 +229,8 @@ class Http:
 
     def _once(self, method: str, path: str, content: bytes | None, headers: Mapping[str, str], most: int) -> Answer:
         with self._client.stream(method, path, content=content, headers=dict(headers)) as response:
+            # A refusal has a sentence, however few bytes were asked for.
+            most = most if response.status_code < 300 else max(most, LONGEST_REFUSAL)
             body = bytearray()
             for chunk in response.iter_raw():
                 body += chunk

@@ -11,7 +11,7 @@ from cipherlens.learning.task import PublicTask
 from cipherlens.learning.training import GROUP
 from cipherlens.planning.calibration import Speed
 
-START_SECONDS = 0.3
+START_SECONDS = 0.25
 """Starting an interpreter, loading the libraries and ending: part of every command."""
 
 HASHING = 700e6

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from cipherlens import __version__
@@ -66,6 +67,7 @@ def create_app(settings: Settings, database: Database, stopping: Callable[[], bo
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(OSError, _system)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _defect)
     return Guard(app, database, services.metrics, settings.stall_seconds)
 
@@ -107,6 +109,11 @@ async def _system(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return await _refused(request, DiskFull("the service has no room left; ask its operator"))
     return await _defect(request, error)
+
+
+async def _gone(_: Request, error: Exception) -> JSONResponse:
+    """Nobody reads this: the client went away in mid-request."""
+    return _answer(HTTPStatus.BAD_REQUEST, "Disconnected", "the connection ended before the request did")
 
 
 async def _defect(_: Request, error: Exception) -> JSONResponse:

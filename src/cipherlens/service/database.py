@@ -25,6 +25,9 @@ from cipherlens.errors import InputError
 
 SCHEMA = 1
 BUSY_SECONDS = 30.0
+MOST_CONNECTIONS = 64
+"""More than threads that answer requests: none waits for another's connection."""
+
 NAME = "service.sqlite3"
 
 
@@ -166,7 +169,9 @@ class Database:
         path = folder / NAME
         if not path.exists():  # labels and hashes of tokens are the operator's alone
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS})
+        self._engine = create_engine(
+            f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS}, max_overflow=MOST_CONNECTIONS
+        )
         event.listen(self._engine, "connect", _configure)
         event.listen(self._engine, "begin", _begin)
         self._writing = self._engine.execution_options(writing=True)

@@ -100,6 +100,8 @@ class Jobs:
         """Stop a job; one that has ended stays as it is. Raises NotFound."""
         with self._database.writing() as session:
             job = _find(session, caller, job_id)
+            if job.state == "queued":  # a worker that holds it removes its checkpoint itself
+                self._store.checkpoint(job.tenant_id, job.id).unlink(missing_ok=True)
             if job.state in UNFINISHED:
                 _end(job, "cancelled")
             return _info(job)
@@ -139,6 +141,12 @@ class Jobs:
     def saved(self, claim: Claim) -> bool:
         """A checkpoint was written: earlier deaths do not count any more. False as with `renew`."""
         return self._change(claim, deaths=0)
+
+    def ended(self, claim: Claim) -> bool:
+        """Whether nobody will work on the job any more."""
+        with self._database.reading() as session:
+            job = session.get(Job, claim.job_id)
+            return job is None or job.state not in UNFINISHED
 
     def give_back(self, claim: Claim) -> None:
         """Let another worker go on with the job."""

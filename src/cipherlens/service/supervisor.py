@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from cipherlens.errors import InputError
+from cipherlens.errors import InputError, ServerError
 from cipherlens.service.database import Database, new_id
 from cipherlens.service.jobs import Jobs
 from cipherlens.service.logging import configure, say
@@ -30,6 +30,7 @@ GRACE_SECONDS = 20.0
 LOCK_SECONDS = 10.0
 SOON_SECONDS = 2.0
 LONGEST_PAUSE = 10.0
+MOST_FAILURES = 12
 BACKLOG = 256
 
 
@@ -65,6 +66,7 @@ class Supervisor:
         Raises:
             InputError: the settings do not go together, the folder is in use by another service or cannot be written,
                 or nothing can listen on the address.
+            ServerError: a process ends again and again as soon as it is started.
         """
         self._settings.check_listening()
         configure("supervisor")
@@ -121,6 +123,8 @@ class Supervisor:
         say("died", name=child.name, status=status, queued_again=again)
         soon = time.monotonic() - child.started < SOON_SECONDS
         child.failures = child.failures + 1 if soon else 0
+        if child.failures >= MOST_FAILURES:
+            raise ServerError(f"the service's {child.role} process ends as soon as it is started; the log says why")
         child.process = None
         child.again = time.monotonic() + (min(LONGEST_PAUSE, 0.05 * 2**child.failures) if soon else 0.0)
 

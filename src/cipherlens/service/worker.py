@@ -123,7 +123,7 @@ class Worker:
         except Exception as error:
             defect("job", error, job=claim.job_id)
             end = self._fail(claim, "Defect", "the service failed unexpectedly; its log says where")
-        if end not in ("lost", "given back"):
+        if self._jobs.ended(claim):
             self._store.checkpoint(claim.tenant_id, claim.job_id).unlink(missing_ok=True)
         say("job ends", job=claim.job_id, tenant=claim.tenant_id, end=end)
 
