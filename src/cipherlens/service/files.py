@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import threading
 import time
@@ -57,9 +58,7 @@ class Files:
                 f"a file of {wanted.size} bytes has {-(-wanted.size // PIECE_BYTES)} pieces of {PIECE_BYTES} bytes, "
                 f"not {len(wanted.pieces)}; send the hash of each"
             )
-        if len(wanted.header) > LARGEST_HEADER:
-            raise TooLarge(f"the header has {len(wanted.header)} bytes and may have {LARGEST_HEADER}")
-        about = describe_header(Kind(wanted.kind), wanted.header, wanted.size)
+        about = describe_header(Kind(wanted.kind), _decoded(wanted.header), wanted.size)
         pieces = [bytes.fromhex(digest) for digest in wanted.pieces]
         now = time.time()
         with self._database.writing() as session:
@@ -207,6 +206,17 @@ class Files:
             ).all()
         needed = {digest for manifest in others for digest in split(manifest)}
         self._store.remove_pieces(tenant_id, space, set(digests) - needed)
+
+
+def _decoded(header: str) -> bytes:
+    """Raises Invalid, and TooLarge for more than services take."""
+    try:
+        decoded = base64.b64decode(header, validate=True)
+    except ValueError:
+        raise Invalid("the header is no base64; send the file's first bytes so encoded") from None
+    if len(decoded) > LARGEST_HEADER:
+        raise TooLarge(f"the header has {len(decoded)} bytes and may have {LARGEST_HEADER}")
+    return decoded
 
 
 def split(manifest: bytes) -> list[bytes]:

@@ -52,7 +52,7 @@ class Guard:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                seen["status"] = message["status"]
+                seen["status"] = int(message["status"])
                 if not await body.drained():
                     message.setdefault("headers", []).append((b"connection", b"close"))
                 message.setdefault("headers", []).extend(

@@ -116,8 +116,8 @@ class Jobs:
             return None
         now = time.time()
         with self._database.writing() as session:
-            for job in session.scalars(select(Job).where(Job.state == "running", Job.lease < now)):
-                _requeue(job, died=True)
+            for late in session.scalars(select(Job).where(Job.state == "running", Job.lease < now)):
+                _requeue(late, died=True)
             session.flush()
             other = aliased(Job)
             busy = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from cipherlens.service.settings import PIECE_BYTES
 
@@ -33,7 +33,7 @@ class NewFile(Message):
     kind: Literal["evaluation_keys", "images"]
     size: Annotated[int, Field(gt=0, le=MOST_PIECES * PIECE_BYTES)]
     sha256: Digest
-    header: Annotated[Base64Bytes, Field(min_length=8)]
+    header: Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
     pieces: Annotated[list[Digest], Field(min_length=1, max_length=MOST_PIECES)]
 
 
