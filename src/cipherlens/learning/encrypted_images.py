@@ -15,6 +15,7 @@ from cipherlens.errors import FormatError, InputError, KeyMismatch
 from cipherlens.learning.task import PublicTask, read_task, task_header
 from cipherlens.learning.training import Batch
 from cipherlens.scheme.engine import Engine
+from cipherlens.scheme.notebook import NotebookRepr
 from cipherlens.wire.container import Kind, Reader, Writer, header_bool, header_int
 from cipherlens.wire.packed import unpack_ciphertext, unpack_seeded
 
@@ -52,7 +53,7 @@ class _FileRows:
 
 
 @dataclass(frozen=True, eq=False)
-class EncryptedImages:
+class EncryptedImages(NotebookRepr):
     """Images under one owner's key, in the layout of one task.
 
     Attributes:
@@ -79,9 +80,6 @@ class EncryptedImages:
     def __repr__(self) -> str:
         kind = "labelled" if self.labels is not None else "unlabelled"
         return f"EncryptedImages({self.images} {kind} images in {len(self.rows)} ciphertexts, {self.nbytes:,} bytes)"
-
-    def _repr_html_(self) -> str:
-        return _html(repr(self))
 
     @property
     def nbytes(self) -> int:
@@ -243,7 +241,3 @@ def same_task(items: Iterable[tuple[str, PublicTask, str]]) -> None:
             raise KeyMismatch(f"{item[0]} belongs to another task than {first[0]}; use files made from one task")
         elif item[2] != first[2]:
             raise KeyMismatch(f"{item[0]} is under another key than {first[0]}; use files made with one key pair")
-
-
-def _html(text: str) -> str:
-    return f"<code>{text.replace('&', '&amp;').replace('<', '&lt;')}</code>"

@@ -16,6 +16,7 @@ from cipherlens.learning.task import PublicTask, read_task, task_header
 from cipherlens.learning.training import EncryptedModel
 from cipherlens.scheme.ciphertext import Ciphertext
 from cipherlens.scheme.engine import Engine
+from cipherlens.scheme.notebook import NotebookRepr
 from cipherlens.wire.container import Kind, Reader, Writer, header_int
 from cipherlens.wire.packed import pack_ciphertext, unpack_ciphertext
 
@@ -26,7 +27,7 @@ TABLE_LEVEL = 1
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedModel:
+class TrainedModel(NotebookRepr):
     """An encrypted model.
 
     Attributes:
@@ -85,7 +86,7 @@ class TrainedModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Reply:
+class Reply(NotebookRepr):
     """Encrypted scores, and the encrypted tables of the model that the owner checks them with.
 
     Attributes:

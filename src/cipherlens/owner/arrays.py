@@ -18,10 +18,11 @@ from cipherlens.scheme.diagonals import EncryptedMatrix
 from cipherlens.scheme.engine import Engine, usable_cores
 from cipherlens.scheme.evaluator import Evaluator
 from cipherlens.scheme.keys import EvaluationKeys
+from cipherlens.scheme.notebook import NotebookRepr
 
 
 @dataclass(frozen=True, eq=False)
-class ArrayKeys:
+class ArrayKeys(NotebookRepr):
     """All keys for one plan. Whoever computes gets arrays and `evaluation`, never this.
 
     Attributes:

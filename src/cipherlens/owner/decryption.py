@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,10 @@ Floats = NDArray[np.float64]
 
 NOISE = 2.0**-14
 """Standard deviation, generously, of a decrypted table's values: 2^-17.4 was measured at N = 2^14 with two classes."""
+
+
+SHOWN = 20
+"""Answers that a notebook shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +61,17 @@ class Answers:
 
     def __repr__(self) -> str:
         return f"Answers({len(self.files)} images, {len(self.classes)} classes)"
+
+    def _repr_html_(self) -> str:
+        """The first answers as a table: for the owner's own notebook."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in ("file", "prediction", *self.classes))
+        rows = "".join(
+            f"<tr><td>{escape(file)}</td><td>{escape(label)}</td>"
+            + "".join(f"<td>{score:.3f}</td>" for score in scores)
+            + "</tr>"
+            for file, label, scores in islice(zip(self.files, self.labels, self.scores, strict=True), SHOWN)
+        )
+        return f"<p>{escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>"
 
 
 def check_origin(what: str, task: PublicTask, key_id: str, own: PublicTask, own_key: str) -> None:

@@ -23,6 +23,7 @@ from cipherlens.owner.secret_key import SecretKey
 from cipherlens.planning.task import PrivateNotes, Task
 from cipherlens.scheme.engine import Engine, usable_cores
 from cipherlens.scheme.keys import EvaluationKeys, PublicKey
+from cipherlens.scheme.notebook import NotebookRepr
 from cipherlens.scheme.parameters import require_secure
 from cipherlens.wire.container import (
     Kind,
@@ -41,7 +42,7 @@ SEALING_BYTES = 32
 
 
 @dataclass(frozen=True, eq=False)
-class ContributorKeys:
+class ContributorKeys(NotebookRepr):
     """What a contributor has: the public key and the task. Encrypts, and can read nothing.
 
     Attributes:
@@ -72,7 +73,7 @@ class ContributorKeys:
 
 
 @dataclass(frozen=True, eq=False)
-class OwnerSecrets:
+class OwnerSecrets(NotebookRepr):
     """What decrypting needs: the content of secret.cl.
 
     Attributes:
@@ -139,7 +140,7 @@ class OwnerSecrets:
 
 
 @dataclass(frozen=True, eq=False)
-class Keys:
+class Keys(NotebookRepr):
     """All keys of one task.
 
     Attributes:

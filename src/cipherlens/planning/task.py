@@ -14,6 +14,7 @@ from cipherlens.errors import FormatError
 from cipherlens.features.feature_map import FeatureMap
 from cipherlens.learning.task import PublicTask
 from cipherlens.planning.cost import Cost
+from cipherlens.scheme.notebook import NotebookRepr
 from cipherlens.wire.container import Kind, Reader, Writer
 
 LARGEST_CLASSES = 1 << 15
@@ -65,7 +66,7 @@ class PrivateNotes:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class Task(NotebookRepr):
     """A planned task, private half included. Give the server `public` alone.
 
     Attributes:
@@ -83,9 +84,6 @@ class Task:
     def __repr__(self) -> str:
         text = f"Task({self.public.spec.kind}, {len(self.notes.classes)} classes, {self.feature_map!r})"
         return text if self.cost is None else f"{text}\n{self.cost}"
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{repr(self).replace('&', '&amp;').replace('<', '&lt;')}</pre>"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the task, mode 0600, and its public half beside it; returns the public half's path."""

@@ -29,6 +29,7 @@ from cipherlens.scheme.diagonals import (
 )
 from cipherlens.scheme.evaluator import Evaluator
 from cipherlens.scheme.keys import RELINEARISATION, rotation
+from cipherlens.scheme.notebook import NotebookRepr
 from cipherlens.scheme.opaque import Opaque
 
 LARGEST_INTEGER = 1024
@@ -36,7 +37,7 @@ LARGEST_INTEGER = 1024
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EncryptedArray(Opaque):
+class EncryptedArray(Opaque, NotebookRepr):
     """Encrypted float64 numbers, of shape (), (n,) or (rows, columns).
 
     Attributes:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cipherlens.errors import KeyMismatch
+from cipherlens.scheme.notebook import NotebookRepr
 from cipherlens.scheme.parameters import Parameters
 from cipherlens.scheme.types import Limbs
 
@@ -62,7 +63,7 @@ class SwitchingKey:
 
 
 @dataclass(frozen=True, eq=False)
-class EvaluationKeys:
+class EvaluationKeys(NotebookRepr):
     """The switching keys of one owner for one plan. Safe to publish; not together with decryptions.
 
     Attributes:
@@ -94,7 +95,7 @@ class EvaluationKeys:
 
 
 @dataclass(frozen=True, eq=False)
-class PublicKey:
+class PublicKey(NotebookRepr):
     """What contributors encrypt with.
 
     Attributes:
