@@ -236,6 +236,8 @@ def test_key_switching(case: Case, addends: int) -> None:
             for threads in (1, 2):
                 got = ring.key_switch(c, key, add0, add1, galois, False, threads)
                 np.testing.assert_array_equal(got, expected, err_msg=kernel)
+                got = ring.key_switch_digits(ring.decompose(c), key, add0, add1, galois, False, threads)
+                np.testing.assert_array_equal(got, expected, err_msg=kernel)
                 if rescaled is not None:
                     got = ring.key_switch(c, key, add0, add1, galois, True, threads)
                     np.testing.assert_array_equal(got, rescaled, err_msg=kernel)
