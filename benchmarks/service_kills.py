@@ -13,7 +13,6 @@ import json
 import random
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Kill a service at random moments.")
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--images", type=int, default=8192, help="to train on")
-    parser.add_argument("--longest", type=float, default=2.0, help="seconds between two kills")
+    parser.add_argument("--longest", type=float, default=4.0, help="seconds between two kills")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -36,16 +35,13 @@ def main() -> int:
         started, rounds, failure = time.perf_counter(), 0, None
         with serving(Path(folder) / "data", checkpoint_seconds=0.2) as service:
             killer = Killer(service, random.Random(chosen.seed), chosen.kills, chosen.longest)
-            killing = threading.Thread(target=killer.run)
-            killing.start()
-            try:
-                with client(service.url, token(service.data), patience=30) as owner:
-                    while killing.is_alive() or rounds == 0:
-                        session(owner, material, f"round {rounds}")
+            with client(service.url, token(service.data), patience=30) as owner, killer:
+                try:
+                    while killer.at_work or rounds == 0:
+                        session(owner, material, f"round-{rounds}")
                         rounds += 1
-            except AssertionError as error:
-                failure = str(error) or "different bytes"
-            killing.join()
+                except AssertionError as error:
+                    failure = str(error) or "different bytes"
             log = [json.loads(line) for line in service.log().splitlines() if line.startswith("{")]
         print(
             json.dumps(

@@ -184,6 +184,7 @@ class FakeService:
             self.jobs[known] = {
                 "job_id": known, "kind": recipe["kind"], "state": "queued", "stage": "queued", "progress": 0.0,
                 "estimate_seconds": None, "result_file_id": None, "error": None,
+                "created": time.time(),
             }  # fmt: skip
             threading.Thread(target=self.run, args=(self.jobs[known], recipe), daemon=True).start()
         return as_json({"job_id": known})

@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from structlog.testing import capture_logs
 
 import cipherlens as cl
 from cipherlens.owner.keys import Keys
@@ -194,7 +195,7 @@ def in_process(settings: Settings, database: Database) -> Iterator[httpx.Client]
     thread.start()
     try:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
+        with capture_logs(), httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
             yield http
     finally:
         server.should_exit = True

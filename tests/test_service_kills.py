@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 import time
 from pathlib import Path
 
 import pytest
 from service_killer import Killer, session
-from service_world import Material, client, make_material, serving, token
+from service_world import Material, client, log_lines, make_material, serving, token
 
 KILLS = 6
 
@@ -25,15 +24,14 @@ def test_random_kills(tmp_path: Path, material: Material) -> None:
     print(f"CIPHERLENS_SEED={seed}")
     with serving(tmp_path / "data", checkpoint_seconds=0.2) as service:
         secret = token(service.data)
-        killer = Killer(service, random.Random(seed), KILLS, longest=0.8)
-        killing = threading.Thread(target=killer.run)
-        killing.start()
-        with client(service.url, secret, patience=30) as owner:
-            rounds = 0
-            while killing.is_alive() or rounds == 0:
-                session(owner, material, f"round {rounds}")
+        rounds = 0
+        with (
+            client(service.url, secret, patience=30) as owner,
+            Killer(service, random.Random(seed), KILLS, 0.8) as killer,
+        ):
+            while killer.at_work or rounds == 0:
+                session(owner, material, f"round-{rounds}")
                 rounds += 1
-        killing.join()
         assert killer.failure is None
         assert killer.kills == KILLS
         service.stop()
@@ -59,3 +57,5 @@ def test_a_checkpoint_saves_work(tmp_path: Path, material: Material) -> None:
         service.kill("worker")
         done = owner.wait(job)
         assert owner.download(done["result_file_id"]) == material.model
+        resumed = [line for line in log_lines(service) if line["event"] == "goes on from a checkpoint"]
+        assert [(line["job"], line["batches"] > 0) for line in resumed] == [(job, True)]

@@ -287,7 +287,7 @@ def test_a_contributor_only_adds(world: World, material: Material) -> None:
 def test_tokens_that_do_not_count(world: World) -> None:
     good = token(world.data)
     bad = [
-        "", "Bearer", "Bearer ", good, f"Basic {good}", f"Bearer {good}x", f"Bearer {good[:-1]}", "Bearer clt__",
+        "", "Bearer", "Bearer  x", good, f"Basic {good}", f"Bearer {good}x", f"Bearer {good[:-1]}", "Bearer clt__",
         f"Bearer {good[:-1]}{'A' if good[-1] != 'A' else 'B'}", f"Bearer clt_{'0' * 32}_{good[37:]}",
         "Bearer clt_" + "0" * 32 + "_" + "\xe9" * 43,
     ]  # fmt: skip

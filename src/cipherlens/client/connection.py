@@ -241,7 +241,12 @@ class Connection:
         )
 
     def _start(self, kind: str, inputs: Mapping[str, object], body: Mapping[str, object]) -> Job:
-        """The newest job of these inputs that has, or may still have, a result; a new one when there is none."""
+        """The first job of these inputs that has, or may still have, a result; a new one when there is none.
+
+        A new one is given back whatever becomes of it: one that fails at once is not started over and over.
+        """
+        before = self.jobs()
+        ids, newest = {job.id for job in before}, max((job.created for job in before), default=0.0)
         for attempt in range(MOST_ATTEMPTS):
             key = idempotency_key(kind, inputs, attempt)
             made = self._http.json(
@@ -250,7 +255,9 @@ class Connection:
             if made is None:  # the key belongs to files that have been deleted and uploaded again since
                 continue
             job = self.job(read_id(made, "job_id"))
-            if not job.ended or (job.result_id is not None and find(self._http, job.result_id) is not None):
+            if not job.ended or (job.id not in ids and job.created >= newest):
+                return job
+            if job.result_id is not None and find(self._http, job.result_id) is not None:
                 return job
         raise ServerError(
             f"{MOST_ATTEMPTS} jobs of these inputs ended without a result; ask the provider for the reason"

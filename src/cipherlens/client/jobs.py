@@ -30,6 +30,7 @@ class Job:
         estimate_seconds: until it ends, None when the server does not know.
         result_id: of its result, a file, once it is done.
         error: why it failed, one sentence.
+        created: when it was queued, in seconds of the server's clock.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Job:
     estimate_seconds: float | None
     result_id: str | None
     error: str | None
+    created: float
 
     @property
     def ended(self) -> bool:
@@ -61,6 +63,7 @@ class Job:
             _number(values.get("estimate_seconds")),
             read_id(values, "result_file_id") if values.get("result_file_id") is not None else None,
             _sentence(values.get("error")),
+            _number(values.get("created")) or 0.0,
         )
 
 

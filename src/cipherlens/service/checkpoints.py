@@ -11,6 +11,7 @@ import numpy as np
 from cipherlens import __version__
 from cipherlens.learning.training import Sums
 from cipherlens.scheme.ciphertext import Ciphertext
+from cipherlens.service.logging import say
 from cipherlens.service.pieces import Incoming
 
 
@@ -54,4 +55,5 @@ class FileCheckpoints:
         except (FileNotFoundError, ValueError):  # a damaged one costs time, not the job
             return None
         sums = [Ciphertext(data, scale) for data, scale in zip(arrays[diagonals:], scales, strict=True)]
+        say("goes on from a checkpoint", job=self._path.stem, batches=batches)
         return Sums(batches, arrays[:diagonals], sums)

@@ -109,12 +109,27 @@ class _Body:
     def __init__(self, receive: Receive, stall: float) -> None:
         self._receive, self._stall = receive, stall
         self._started, self._whole = time.monotonic(), False
+        self._lock = asyncio.Lock()
         self.limit, self.received = 0, 0
 
     async def receive(self) -> Message:
         """The next part. Raises BodyRefused."""
-        if self._whole:  # what comes now is only the end of the connection, which may take its time
-            return await self._receive()
+        async with self._lock:
+            if not self._whole:
+                return await self._take()
+        return await self._receive()  # only the end of the connection, which may take its time
+
+    async def drained(self) -> bool:
+        """Take what is still to come, so that a client in mid-body hears the answer. False when that is too much."""
+        try:
+            async with self._lock:  # who streams an answer listens for the end of the connection beside it
+                while not self._whole:
+                    await self._take()
+        except BodyRefused:
+            return False
+        return True
+
+    async def _take(self) -> Message:
         left = self._started + self._stall + self.received / SLOWEST - time.monotonic()
         try:
             message = await asyncio.wait_for(self._receive(), max(0.0, min(left, self._stall)))
@@ -125,15 +140,6 @@ class _Body:
         if self.received > self.limit:
             raise BodyRefused(TooLarge(f"the body has more than the {self.limit} bytes that it may have here"))
         return message
-
-    async def drained(self) -> bool:
-        """Take what is still to come, so that a client in mid-body hears the answer. False when that is too much."""
-        try:
-            while not self._whole:
-                await self.receive()
-        except BodyRefused:
-            return False
-        return True
 
 
 def _limit(method: str, path: str) -> int:
