@@ -416,6 +416,25 @@ def test_names_that_no_terminal_should_see(work: Workflow, tmp_path: Path) -> No
     assert b"\\xff\x1b[31m.png,upland-sandpiper" in (work / "odd-names.csv").read_bytes()
 
 
+@pytest.mark.parametrize("name, shown, written", [
+    ("=1+1.png", "=1+1.png", b"\n./=1+1.png,"),
+    ("a\nidentical: b.png", "a\\nidentical: b.png", b'\n"a\nidentical: b.png",'),
+])  # fmt: skip
+def test_names_that_pretend_to_be_something_else(
+    name: str, shown: str, written: bytes, work: Workflow, tmp_path: Path
+) -> None:
+    """A formula in a spreadsheet could send scores away; a line break could forge a line of ours."""
+    draw_images(tmp_path / "images", 1, seed=12)
+    (photo,) = (tmp_path / "images" / "upland-sandpiper").iterdir()
+    photo.rename(photo.with_name(name))
+    work.run("encrypt", "--task", "task.cl", "--keys", "KEYS/public.cl", "--images", photo.parent, "--out", "posing.cl")
+    work.run(*classify("model.cl", "posing.cl")[:-1], "posing-reply.cl")
+    done = work.run("decrypt", "--reply", "posing-reply.cl", "--keys", "KEYS")
+    assert any(line.startswith(shown) for line in done.stdout.splitlines())
+    work.run("decrypt", "--reply", "posing-reply.cl", "--keys", "KEYS", "--out", "posing.csv")
+    assert written in (work / "posing.csv").read_bytes()
+
+
 # ---- disks and interruptions ----------------------------------------------------------------------------------------
 
 

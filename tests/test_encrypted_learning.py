@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import cipherlens as cl
 from cipherlens._evaluator import available_kernels
-from cipherlens.errors import InputError, KeyMismatch, RangeError
+from cipherlens.errors import InputError, KeyMismatch, PlanError, RangeError
 from cipherlens.features.feature_map import FeatureMap
 from cipherlens.features.whitening import Whitening
 from cipherlens.learning.encrypted_images import EncryptedImages
@@ -21,6 +21,7 @@ from cipherlens.learning.twin import ClearModel, fit_clear, fit_simulated
 from cipherlens.owner.keys import Keys
 from cipherlens.planning.calibration import speed
 from cipherlens.planning.cost import forecast
+from cipherlens.planning.rings import choose_parameters
 from cipherlens.planning.task import Task
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.evaluator import Evaluator
@@ -225,6 +226,60 @@ def test_scaled_images_of_a_contributor_are_noticed(
     model = cl.server.train(data, keys.evaluation)
     with pytest.raises(RangeError):
         keys.secrets.open(model)
+
+
+def rare_class(n: int, rare: int, seed: int = 1) -> tuple[Floats, Numbers]:
+    """One image in `rare` belongs to class 1, far from the others."""
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(n) % rare == 0).astype(np.int64)
+    rows = rng.normal(size=(n, 7))
+    rows[:, 0] += 12 * labels
+    return rows, labels
+
+
+@pytest.mark.parametrize("learner", ["linear_means", "fisher"])
+def test_a_batch_of_a_rare_class_does_not_wrap(learner: Any) -> None:
+    """Means of rare classes lie far out: a ciphertext full of them must not exceed the first prime unseen."""
+    rows, labels = rare_class(1000, 50)
+    task = cl.plan(rows, labels, learner=learner, features="table", steps=2, threads=1)
+    queries = np.random.default_rng(2).normal(size=(task.public.circuit.layout.images, 7)) + 12 * np.eye(7)[0]
+    keys = Keys.create(task)
+    model = cl.server.train(keys.encrypt(rows, labels), keys.evaluation)
+    answers = keys.decrypt(cl.server.classify(model, keys.encrypt(queries), keys.evaluation))
+    expected = twin(task, rows, labels).scores(task.feature_map.transform(queries))
+    np.testing.assert_allclose(answers.scores[:, 1:], expected, atol=0.02 * np.abs(expected).max())
+    assert (answers.numbers == 1).all()
+
+    # The same learner in a ring that was chosen for classes of one size: refused, not answered wrongly.
+    narrow = replace(task, public=replace(task.public, parameters=choose_parameters(task.public.spec)))
+    keys = Keys.create(narrow)
+    model = cl.server.train(keys.encrypt(rows, labels), keys.evaluation)
+    with pytest.raises(RangeError, match="Scores of class 1 reach"):
+        keys.decrypt(cl.server.classify(model, keys.encrypt(queries), keys.evaluation))
+
+
+def test_more_classes_than_columns() -> None:
+    """Three columns of numbers and five classes: each class needs a column of scores."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 5
+    rows = rng.normal(size=(300, 3)) + 4 * rng.normal(size=(5, 3))[labels]
+    task = cl.plan(rows, labels, features="table", steps=1, threads=1)
+    assert task.public.spec.dimension == 8
+    keys = Keys.create(task)
+    model = cl.server.train(keys.encrypt(rows, labels), keys.evaluation)
+    answers = keys.decrypt(cl.server.classify(model, keys.encrypt(rows), keys.evaluation))
+    assert np.array_equal(answers.numbers, twin(task, rows, labels).predict(task.feature_map.transform(rows)))
+    with pytest.raises(PlanError, match="5 classes need 8 columns or more, and there are 4"):
+        cl.plan(rows, labels, features="table", steps=1, dimension=4, threads=1)
+
+
+def test_a_data_set_counts_once(two_classes: tuple[Task, Keys, Floats, Numbers], tmp_path: Any) -> None:
+    """The same encryption under another name is no second data set."""
+    _, keys, rows, labels = two_classes
+    data = keys.encrypt(rows, labels)
+    data.save(tmp_path / "copy.cl")
+    with pytest.raises(InputError, match="given twice"):
+        cl.server.train([data, EncryptedImages.load(tmp_path / "copy.cl")], keys.evaluation)
 
 
 def test_honest_tasks_raise_nothing(two_classes: tuple[Task, Keys, Floats, Numbers]) -> None:

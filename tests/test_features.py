@@ -19,6 +19,7 @@ from cipherlens.features.base import SQUARES, choose, extract, extract_batches
 from cipherlens.features.feature_map import FeatureMap
 from cipherlens.features.hog import Hog, HogSquares, histograms
 from cipherlens.features.images import ImageSource
+from cipherlens.features.onnx_files import refers_to_files
 from cipherlens.features.pixels import Pixels, resize
 from cipherlens.features.whitening import CLIP, Whitening, fit_whitening
 
@@ -242,6 +243,40 @@ def test_a_users_model(tmp_path: Path) -> None:
     assert Backbone.load(small_model(tmp_path / "m.onnx", ["n", 3, 6, 8])).width == 8
     grey = Backbone.load(small_model(tmp_path / "g.onnx", ["n", 1, "h", "w"], channels=1), (6, 6), (0.0,), (1.0,))
     assert np.allclose(grey.extractor()([colour[0, :, :, 0]])[0], colour[0, :, :, 0].mean() * np.array([1, 2]))
+
+
+def external(model: bytes, wrapped: bool) -> bytes:
+    """The same model with a weight that lies in another file, in its main graph or in a branch of an `If`."""
+    loaded = onnx.load_from_string(model)
+    tensor = onnx.TensorProto(name="stolen", data_type=1, dims=[8], data_location=1)
+    for key, value in (("location", "KEYS/secret.cl"), ("length", "32")):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+    graph = loaded.graph
+    if wrapped:
+        graph = loaded.graph.node.add(op_type="If").attribute.add(name="then_branch", type=5).g
+    graph.initializer.append(tensor)
+    return bytes(loaded.SerializeToString())
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_models_cannot_read_files(wrapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime opens whatever file a model names; a task's model must not carry a key away in the features."""
+    (tmp_path / "KEYS").mkdir()
+    (tmp_path / "KEYS" / "secret.cl").write_bytes(bytes(range(32)))
+    monkeypatch.chdir(tmp_path)
+    good = small_model(tmp_path / "m.onnx", ["n", 3, "h", "w"]).read_bytes()
+    assert not refers_to_files(good) and not refers_to_files(Backbone.lite0().model)
+    evil = external(good, wrapped)
+    assert refers_to_files(evil) and refers_to_files(evil[:-1]) and refers_to_files(b"\x0c\x00\x00\x00ORTM")
+    # The tag of `graph` with a 33rd bit, which protocol buffers ignore.
+    assert refers_to_files(b"\xba\x80\x80\x80\x10\x00")
+    (tmp_path / "evil.onnx").write_bytes(evil)
+    with pytest.raises(InputError, match="all its weights in one file"):
+        Backbone.load(tmp_path / "evil.onnx")
+    stored = Backbone(evil, 8, 8, (0.0,) * 3, (1.0,) * 3)
+    with pytest.raises(InputError, match="all its weights in one file"):
+        stored.extractor()
 
 
 def test_models_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,22 @@
 """Learning in the clear: the twin's algebra, the bounds, the owner's checks, the exact reference."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cipherlens.errors import InputError, PlanError, RangeError
+from cipherlens.errors import FormatError, InputError, PlanError, RangeError
 from cipherlens.learning.bounds import Bounds, choose_bounds, clear_subsample, largest_eigenvalue
 from cipherlens.learning.chebyshev import ChebyshevSchedule, chebyshev, choose_steps
 from cipherlens.learning.learners import LearnerKind, LearnerSpec, check_labels
 from cipherlens.learning.reference import reference_accuracy
 from cipherlens.learning.residual import check_energy, check_means, check_model, check_residual
+from cipherlens.learning.task import PublicTask
 from cipherlens.learning.twin import ClearModel, NoiseModel, fit_clear, fit_simulated
+from cipherlens.planning.rings import choose_parameters
+from cipherlens.planning.task import PrivateNotes
+from cipherlens.scheme.primes import nearest_prime
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -415,3 +421,37 @@ def test_fisher_on_wdbc_reaches_ninety_five_percent() -> None:
         model = fit_clear(spec_of("fisher", 2, bounds), bounds.whitening.apply(features[train]), labels[train])
         accuracies.append(np.mean(model.predict(bounds.whitening.apply(features[test])) == labels[test]))
     assert np.mean(accuracies) >= 0.95
+
+
+@pytest.mark.parametrize("kind, classes", [("ridge", 2), ("fisher", 3)])
+@pytest.mark.parametrize("numbers", [
+    {"ridge": 1.0, "upper": 1e-12, "steps": 64}, {"ridge": 1e-300, "upper": 1e300},
+    {"ridge": 1e-300, "upper": 1e-300}, {"ridge": 1e-300, "upper": 1e-308, "steps": 32}, {"scale_bits": 60},
+    {"scale_bits": 10}, {"classes": 1 << 15}, {"dimension": 2, "classes": 3},
+])  # fmt: skip
+def test_tasks_from_outside_with_impossible_numbers(kind: str, classes: int, numbers: dict[str, Any]) -> None:
+    """A task file may say anything: numbers that no computation survives are refused when it is read."""
+    taken: set[int] = set()
+    for _ in range(70):
+        taken.add(nearest_prime(2.0**27, 1 << 17, taken))
+    special = nearest_prime(2.0**49, 1 << 17, taken)
+    ring = {
+        "ring_dimension": 1 << 17,
+        "primes": sorted(taken),
+        "special_primes": [special],
+        "digit": 1,
+        "scale_bits": 34,
+    }
+    learner = {"kind": kind, "classes": classes, "dimension": 8, "ridge": 0.2, "upper": 5.0, "steps": 9}
+    for name, value in numbers.items():
+        (ring if name in ring else learner)[name] = value
+    with pytest.raises(FormatError, match="cannot work"):
+        PublicTask.from_dict({"parameters": ring, "learner": learner, "nonce": "0" * 32})
+
+
+def test_statistics_beyond_every_float() -> None:
+    ring = choose_parameters(LearnerSpec("ridge", 2, 2))
+    with pytest.raises(FormatError, match="statistics are damaged"):
+        PrivateNotes.from_dict(
+            {"classes": ["a", "b"], "moments": [10**400, 1]}, PublicTask(ring, LearnerSpec("ridge", 2, 2), "0" * 32)
+        )

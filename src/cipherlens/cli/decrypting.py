@@ -129,8 +129,16 @@ def predictions_csv(answers: Answers) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "prediction", *(f"score_{name}" for name in answers.classes)])
     for file, label, scores in zip(answers.files, answers.labels, answers.scores.tolist(), strict=True):
-        writer.writerow([file, label, *(f"{score:.6f}" for score in scores)])
+        writer.writerow([_no_formula(file), label, *(f"{score:.6f}" for score in scores)])
     return text.getvalue()
+
+
+def _no_formula(file: str) -> str:
+    """A file's name that no spreadsheet takes for a formula, which could send scores away: `./=x` is the same file.
+
+    The server can seal names of its own, and a contributor names files as it likes.
+    """
+    return f"./{file}" if file.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else file
 
 
 def _model(output: Output, owner: OwnerSecrets, path: Path, out: Path | None) -> None:

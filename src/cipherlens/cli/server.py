@@ -98,7 +98,8 @@ def recompute(
     """Compute a reply or a model again from its stated inputs, and compare every byte. Exit status 1 if any differs.
 
     Run it on a second machine, which needs no secret key: equal bytes show that the server computed what it was
-    asked to, and nothing that would give away the secret key when it is decrypted.
+    asked to from these inputs. Give it data and evaluation keys as you sent them, not as the server gives them back,
+    and recompute the model as well as the reply: a forged input makes a reply that gives away the secret key.
     """
     from cipherlens.cli.comparing import compare, kind_of_result
 
@@ -112,6 +113,8 @@ def recompute(
     verdict = compare(result, claimed, again)
     if verdict.identical:
         output.say(f"identical: {result} is what its inputs give, byte for byte")
+        if model is not None:
+            output.say(f"Nothing is said of {model} itself: unless you computed it, recompute it from its data too.")
     else:
         output.say(
             f"DIFFERENT: {result} is not what these inputs give ({', '.join(verdict.differing)}); do not decrypt it"

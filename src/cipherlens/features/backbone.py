@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image as PIL
 
 from cipherlens.errors import InputError
+from cipherlens.features.onnx_files import refers_to_files
 from cipherlens.features.pixels import Floats, Image, check_size
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -173,6 +174,8 @@ def _open(model: bytes, threads: int, name: str) -> Any:
     options.use_deterministic_compute = True
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if refers_to_files(model):
+        raise InputError(f"'{name}' is not an ONNX model with all its weights in one file; save it in that form.")
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exception types are not public

@@ -225,4 +225,7 @@ def _numbers(settings: Mapping[str, object], name: str) -> tuple[float, ...]:
     values = settings.get(name)
     if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
         raise FormatError(f"The stored features lack the numbers '{name}'.")
-    return tuple(float(value) for value in values)
+    try:
+        return tuple(float(value) for value in values)
+    except OverflowError:
+        raise FormatError(f"The stored features hold numbers '{name}' that are too large.") from None

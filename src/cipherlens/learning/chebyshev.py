@@ -28,6 +28,9 @@ Floats = NDArray[np.float64]
 MAX_STEPS = 64
 """More steps than any planned depth reaches; keeps tau_T far from overflow for every sane condition number."""
 
+LARGEST = 1e150
+"""Beyond this, products of two coefficients overflow a float."""
+
 
 @dataclass(frozen=True)
 class ChebyshevSchedule:
@@ -53,6 +56,12 @@ class ChebyshevSchedule:
             )
         if not 1 <= self.steps <= MAX_STEPS:
             raise PlanError(f"The solve takes 1 to {MAX_STEPS} steps, not {self.steps}.")
+        sizes = (self.scale, 1 / self.scale, *self.tau, *self.right_hand_side)
+        if not all(size <= LARGEST for size in sizes):  # false for NaN as well
+            raise PlanError(
+                f"{self.steps} steps with the spectrum within {self.low:g} and {self.high:g} need numbers beyond "
+                f"{LARGEST:.0e}; use fewer steps, or a ridge and a bound nearer to each other and to 1."
+            )
 
     @cached_property
     def sigma(self) -> float:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import isqrt, log2
+from math import isqrt, log2, prod
 
 from cipherlens.errors import PlanError
 from cipherlens.layout.feature_major import FeatureMajor
 from cipherlens.learning.learners import LearnerSpec
 from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, conjugation, merge_requests, rotation
 from cipherlens.scheme.parameters import Parameters
+
+LARGEST_SCALE = 2.0**150
+"""Far above every planned scale (two primes and what the solve's factors add); it and its inverse are far from the ends
+of what a float holds."""
 
 
 def levels_needed(spec: LearnerSpec) -> int:
@@ -43,6 +47,14 @@ class Circuit:
             raise PlanError(
                 f"the learner needs {levels_needed(self.spec)} levels and the ring has {self.parameters.top_level}"
             )
+        if self.padded_columns > self.spec.dimension:
+            raise PlanError(
+                f"{self.spec.classes} classes need {self.padded_columns} columns or more, and there are "
+                f"{self.spec.dimension}; give a larger dimension"
+            )
+        scales = (*self.parameters.scales, self.target_scale, self.weight_scale, self.residual_scale, self.score_scale)
+        if not all(1 / LARGEST_SCALE <= scale <= LARGEST_SCALE for scale in scales):  # false for NaN as well
+            raise PlanError("the ridge, the bound, the steps and the primes lead to scales that no ciphertext can have")
 
     @property
     def layout(self) -> FeatureMajor:
@@ -177,3 +189,9 @@ class Circuit:
             return self.parameters.scales[self.score_level]
         above = self.score_level + 1
         return self.parameters.rescaled(self.weight_scale * self.parameters.scales[above], above)
+
+    @property
+    def largest_score(self) -> float:
+        """Scores decrypt correctly while no coefficient, a mean of scores, exceeds this: half the modulus."""
+        used = self.parameters.primes[: min(2, self.score_level + 1)]  # a decryption uses no more
+        return prod(used) / 2 / self.score_scale

@@ -30,6 +30,9 @@ LEAST_ENERGY, MOST_ENERGY = 0.3, 6.0
 With 50 clear images or more honest tasks gave 0.7 to 2.7; images scaled by 0.3 give a tenth of that, scaled by 3 ten
 times as much."""
 
+MOST_OF_RANGE = 0.8
+"""Share of the range of scores that the mean of a class may take; the rest is for images farther out than the mean."""
+
 CAUSES = (
     "the bounds do not fit these images: they are of another kind than the clear images of the plan, or their pixels "
     "are scaled; compare the contributors' images and plan again with clear images like theirs"
@@ -97,6 +100,35 @@ def check_energy(model: ClearModel, counts: NDArray[np.integer], moments: Floats
             f"({LEAST_ENERGY} to {MOST_ENERGY:g} is usual), because {CAUSES}."
         )
     return share
+
+
+def check_scores(
+    spec: LearnerSpec, weights: Floats, right_hand_side: Floats, half_means: Floats | None, largest: float
+) -> float:
+    """How much of the range of encrypted scores a batch of images of one class takes, at most 0.8. RangeError above.
+
+    Scores that leave the range come back as others, and nothing about them tells. A coefficient of a ciphertext of
+    scores is a mean over its slots, so it is largest when all images are of one class. Ridge has targets of 1 and
+    stays far below; for the others a class with few images lies far out.
+
+    weights, right_hand_side, half_means: (D, columns), decrypted, as for `finish`; None has nothing to check.
+    largest: what a coefficient may reach, `Circuit.largest_score`.
+    """
+    if half_means is None:
+        return 0.0
+    # With two classes half the sum of their means, and R is their difference.
+    apart = np.array([[-0.5, 0.5]])
+    means = half_means + right_hand_side * apart if spec.classes == 2 else 2 * half_means
+    raw = np.abs(means.T @ weights)  # (k, columns): scores of each class's mean
+    padded = 1 << (spec.columns - 1).bit_length()
+    reached = raw.sum(axis=1) / padded
+    worst = int(reached.argmax())
+    if reached[worst] > MOST_OF_RANGE * largest:
+        raise RangeError(
+            f"Scores of class {worst} reach {reached[worst] / largest / MOST_OF_RANGE:.2g} times what decrypts safely, "
+            "mostly because it has few training images; plan with that share of images, or with the learner ridge."
+        )
+    return float(reached[worst] / largest)
 
 
 def check_means(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cipherlens.errors import FormatError, KeyMismatch
 from cipherlens.learning.classifying import read_scores
-from cipherlens.learning.residual import check_model
+from cipherlens.learning.residual import check_model, check_scores
 from cipherlens.learning.results import Packed, Reply, TrainedModel, score_bytes, table_levels
 from cipherlens.learning.task import PublicTask
 from cipherlens.learning.twin import ClearModel, decide, finish
@@ -89,7 +89,7 @@ def decrypt_model(
     """The model's tables in the clear, after every check of `cipherlens.learning.residual`.
 
     Raises:
-        RangeError: the solve left its planned range; the model is worthless.
+        RangeError: the solve left its planned range and the model is worthless, or `lowered` and its scores may.
         FormatError: a table is not a ciphertext of the task's size.
     """
     circuit, spec = task.circuit, task.spec
@@ -110,6 +110,8 @@ def decrypt_model(
     residual = clear["residual"] / spec.schedule.gram if spec.solves else np.zeros_like(clear["weights"])
     model = finish(spec, counts, clear["weights"], clear["right_hand_side"], residual, clear.get("centres"))
     check_model(model, counts, notes.moments, noise=NOISE)
+    if lowered:  # a reply's: its scores were computed with these weights
+        check_scores(spec, clear["weights"], clear["right_hand_side"], clear.get("centres"), circuit.largest_score)
     return model
 
 

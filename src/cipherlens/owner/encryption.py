@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -135,10 +135,10 @@ def _rows(
 class Prepared:
     """Images with their labels, checked and ready to be encrypted: what the server will see is already decided."""
 
-    source: Any
+    source: Any = field(repr=False)
     images: int
-    numbers: NDArray[np.int64] | None
-    names: bytes
+    numbers: NDArray[np.int64] | None = field(repr=False)
+    names: bytes = field(repr=False)
 
 
 def prepare(task: Task, images: Any, labels: Any, labelled: bool, *, skip_broken: bool = False) -> Prepared:

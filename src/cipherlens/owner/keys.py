@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -201,20 +202,29 @@ class Keys(NotebookRepr):
         path = Path(folder)
         refuse_existing(path)
         made = not path.exists()
+        linked: list[Path] = []
         try:
             path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"the folder {path} cannot be made: {error.strerror}; choose another") from None
-        try:
-            write_evaluation_keys(path / EVALUATION, self.evaluation)
-            write_public_key(path / PUBLIC, self.public.public, self.public.sealing_key)
-            self.secrets.save(path / SECRET, passphrase)
-        except BaseException:
-            for name in (SECRET, PUBLIC, EVALUATION):
-                (path / name).unlink(missing_ok=True)
+            with TemporaryDirectory(prefix=".keys-", dir=path) as name:
+                room = Path(name)
+                write_evaluation_keys(room / EVALUATION, self.evaluation)
+                write_public_key(room / PUBLIC, self.public.public, self.public.sealing_key)
+                self.secrets.save(room / SECRET, passphrase)
+                # A link fails where a file is, so of two that write here at once one gets the folder and the other
+                # leaves it alone; the secret key claims it.
+                for file in (SECRET, PUBLIC, EVALUATION):
+                    os.link(room / file, path / file)
+                    linked.append(path / file)
+        except BaseException as error:
+            for file in linked:
+                file.unlink(missing_ok=True)
             if made:
                 with suppress(OSError):  # somebody else may have put a file there
                     path.rmdir()
+            if isinstance(error, FileExistsError):
+                raise InputError(f"{path} holds keys by now, which are never replaced; choose another folder") from None
+            if isinstance(error, OSError):
+                raise InputError(f"the folder {path} cannot be written: {error.strerror}; choose another") from None
             raise
 
     @classmethod

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cipherlens.errors import InputError
@@ -20,7 +21,7 @@ from cipherlens.learning.learners import LearnerKind, LearnerSpec
 from cipherlens.learning.task import PublicTask
 from cipherlens.planning.calibration import speed
 from cipherlens.planning.cost import forecast
-from cipherlens.planning.rings import choose_parameters
+from cipherlens.planning.rings import choose_parameters, score_bits
 from cipherlens.planning.task import PrivateNotes, Task
 from cipherlens.scheme.engine import Engine, usable_cores
 
@@ -89,7 +90,8 @@ def plan(
         dimension=dimension, ridge=ridge, steps=steps, shrinkage=shrinkage, seed=seed, threads=threads,
         progress=progress,
     )  # fmt: skip
-    parameters = choose_parameters(spec, ring_dimension)
+    counts = np.bincount(examples.labels.numbers, minlength=spec.classes)
+    parameters = choose_parameters(spec, ring_dimension, room=score_bits(spec, counts))
     public = PublicTask(parameters, spec, os.urandom(16).hex())
     measured = speed(Engine(parameters), threads)
     cost = forecast(public, count, count if queries is None else queries, measured, threads)
@@ -146,7 +148,8 @@ def fit_features(
     chosen = clear_subsample(numbers, share=min(1.0, (clear + 0.5) / len(numbers)), seed=seed)
     source = examples.source
     subset = source.subset(chosen) if isinstance(source, ImageSource) else source[chosen]
-    size = dimension or default_dimension(features, examples.width)
+    padded = 1 << (len(examples.labels.classes) - 1).bit_length()  # a column of scores for each class
+    size = dimension or max(default_dimension(features, examples.width), padded)
     base = choose(features, subset, seed, threads)
     bounds = choose_bounds(
         extract(base, subset, threads, progress), size, shrinkage=shrinkage, ridge=ridge, steps=steps,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from math import ceil, log2
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cipherlens.errors import PlanError
 from cipherlens.learning.learners import LearnerSpec
 from cipherlens.scheme.parameters import Parameters
@@ -15,6 +18,9 @@ SCALE_BITS = 34
 SCORE_BITS = 5
 """Scores below 2^5 in magnitude decrypt correctly; whitened features and a ridge keep them below 2^3."""
 
+SCORE_MARGIN = 1.5
+"""How much farther out than its bound the mean of a class may lie before decrypting refuses it."""
+
 LARGEST_PRIME_BITS = 49
 
 SLACK_BITS = 6
@@ -22,13 +28,30 @@ SLACK_BITS = 6
 where it still vanishes behind a scale of 2^68."""
 
 
-def first_prime_bits(spec: LearnerSpec) -> int:
+def score_bits(spec: LearnerSpec, counts: NDArray[np.integer]) -> int:
+    """Room for scores of the rarest class, whose mean lies farthest out; counts: (k,), images of each class.
+
+    With p its share, p |mu|^2 is at most the largest eigenvalue of G, and p mu^T A^-1 mu is below 1. The owner's
+    `check_scores` has the last word, so no task is refused for it: the first prime takes what room there is.
+    """
+    if spec.kind == "ridge" or counts.min() < 1:
+        return SCORE_BITS
+    largest = (1.0 if spec.solves else spec.upper) * float(counts.sum() / counts.min())
+    largest /= 1 << (spec.columns - 1).bit_length()  # the mean over the columns
+    room = LARGEST_PRIME_BITS - SCALE_BITS - _iterate_bits(spec)
+    return max(SCORE_BITS, min(ceil(log2(2 * SCORE_MARGIN * largest)), room))
+
+
+def _iterate_bits(spec: LearnerSpec) -> int:
+    """Bits by which the solve's iterate exceeds W, which its scale bears where there is one column."""
+    if not (spec.solves and spec.columns == 1):
+        return 0
+    return max(0, ceil(-log2(spec.schedule.final * spec.schedule.right_hand_side[0])))
+
+
+def first_prime_bits(spec: LearnerSpec, room: int = SCORE_BITS) -> int:
     """Bits of q_0: scale, size of scores, and with one column the factor by which the solve's iterate exceeds W."""
-    iterate = 0
-    if spec.solves and spec.columns == 1:
-        schedule = spec.schedule
-        iterate = ceil(-log2(schedule.final * schedule.right_hand_side[0]))
-    bits = SCALE_BITS + SCORE_BITS + max(0, iterate)
+    bits = SCALE_BITS + room + _iterate_bits(spec)
     if bits > LARGEST_PRIME_BITS:
         raise PlanError(
             f"{spec.steps} steps with the ridge {spec.ridge:g} and the bound {spec.upper:.3g} need a first prime of "
@@ -43,16 +66,16 @@ def _cost(limbs: int, digit: int, special: int) -> int:
     return limbs + digits * (limbs + special) - limbs + 2 * special + 2 * limbs
 
 
-def choose_parameters(spec: LearnerSpec, ring_dimension: int | None = None) -> Parameters:
+def choose_parameters(spec: LearnerSpec, ring_dimension: int | None = None, *, room: int = SCORE_BITS) -> Parameters:
     """Parameters at 128-bit security for one learner.
 
     Tries ring dimensions from 2^12 upwards (or only the given one) and, on the first that fits, takes the digit that
-    makes a key switch cheapest.
+    makes a key switch cheapest. room: bits for scores, see `score_bits`.
 
     Raises:
         PlanError: no ring up to 2^16 has the levels and slots.
     """
-    levels, first = spec.score_levels, first_prime_bits(spec)
+    levels, first = spec.score_levels, first_prime_bits(spec, room)
     for n, limit in LARGEST_MODULUS_BITS.items():
         if (ring_dimension is not None and n != ring_dimension) or n > 1 << 16:
             continue

@@ -58,7 +58,7 @@ class PrivateNotes:
                 raise FormatError("the task's statistics are damaged")
             try:
                 table = np.array(moments, np.float64)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise FormatError("the task's statistics are damaged") from None
             if table.shape != (task.spec.dimension,) or not np.isfinite(table).all():
                 raise FormatError("the task's statistics are damaged")

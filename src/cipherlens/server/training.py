@@ -43,6 +43,8 @@ def train(
     if not sets:
         raise InputError("training needs at least one data set")
     same_task((f"data set {i + 1}", s.task, s.key_id) for i, s in enumerate(sets))
+    if len({s.names for s in sets}) < len(sets):  # sealed with fresh randomness, so equal for copies alone
+        raise InputError("one data set is given twice, so its images would count twice; give each once")
     task = sets[0].task
     check_keys(task, sets[0].key_id, evaluation)
     counts = np.sum([s.counts() for s in sets], axis=0)
