@@ -301,11 +301,12 @@ def test_secret_key_encryption_and_decryption(case: Case) -> None:
         for kernel in KERNELS:
             ring = case.secret_ring(kernel)
             key = ring.secret(s)
-            got = ring.encrypt(reference.lower(message, primes), a, error, key)
+            got, nothing = np.empty((2, limbs, case.n))
+            ring.encrypt(got, reference.lower(message, primes), a, error, key)
             np.testing.assert_array_equal(got, body, err_msg=kernel)
             plain = ring.decrypt(np.stack([got, a]), key)
             np.testing.assert_array_equal(plain, np.array([float(v) for v in decrypted]), err_msg=kernel)
-            nothing = ring.encrypt(None, a, error, key)
+            ring.encrypt(nothing, None, a, error, key)
             np.testing.assert_array_equal(nothing, oracle.encrypt([0] * case.n, a, integers(error), secret))
 
 
@@ -425,14 +426,25 @@ def test_sampling_from_bytes(case: Case) -> None:
         accepted += b"".join(w.to_bytes(8, "little") for w in multiples if w < limit)
         for data in (stream, refused + accepted + stream, stream[: 8 * case.n - 8], stream[: 8 * case.n - 8] + refused):
             expected = reference.uniform(data, case.n, p)
-            got = ring.uniform(np.frombuffer(data, np.uint8), index)
-            if expected is None:
-                assert got is None
-            else:
+            got = np.empty(case.n)
+            assert ring.uniform(got, np.frombuffer(data, np.uint8), index) is (expected is not None)
+            if expected is not None:
                 np.testing.assert_array_equal(got, np.array(expected, np.float64))
     octets = np.frombuffer(stream, np.uint8)
     assert sample_ternary(octets).tolist() == reference.ternary(stream)
     assert sample_error(octets).tolist() == reference.binomial(stream)
+
+
+def test_arrays_to_be_filled_are_never_copied(case: Case) -> None:
+    """A strided array or another dtype would be converted, and what is written would go nowhere."""
+    stream, n = np.frombuffer(bytes(8 * case.n), np.uint8), case.n
+    ring, owner = case.ring("portable"), case.secret_ring("portable")
+    zeros = np.zeros((1, n))
+    for bad in (np.zeros(2 * n)[::2], np.zeros(n, np.float32)):
+        with pytest.raises(TypeError):
+            ring.uniform(bad, stream, 0)
+        with pytest.raises(TypeError):
+            owner.encrypt(bad[None], None, zeros, np.zeros(n, np.int8), owner.secret(np.zeros(n, np.int8)))
 
 
 def test_seed_expansion(case: Case) -> None:

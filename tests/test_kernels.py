@@ -69,7 +69,7 @@ def transcript(n: int, kernel: str, threads: int) -> dict[str, bytes]:
         "mod_down": ring.mod_down(inner, a[0], None, galois, threads),
         "key_switch": ring.key_switch(b[1], key, b[0], None, galois, False, threads),
         "relinearise and rescale": ring.key_switch(b[1], key, a[0], a[1], 1, True, threads),
-        "uniform": expand(ring, bytes(32), SeedUse.CIPHERTEXT, 0, every),
+        "uniform": expand(ring, bytes(32), SeedUse.CIPHERTEXT, 0, every, threads),
         "embed": engine.encoder.embed(slots, p.scales[-1]),
         "project": engine.encoder.project(np.rint(rng.normal(size=n) * 2.0**30), p.scales[-1]),
         "encode": engine.encode(slots, p.scales[-1], limbs, threads),
@@ -89,13 +89,15 @@ def secret_transcript(engine: Engine, threads: int) -> dict[str, bytes]:
     message, a = limbs_of(p.primes, n, rng), limbs_of(p.primes, n, rng)
     uniform = limbs_of(extended, n, rng, (p.digits(limbs),))
     secret = ring.secret(ternary, threads)
-    body = ring.encrypt(message, a, errors[0], secret, threads)
+    body, mask = np.empty_like(message), np.empty_like(message)
+    ring.encrypt(body, message, a, errors[0], secret, threads)
+    ring.encrypt(mask, None, a, errors[0], secret, threads)
     outputs = {
         "secret": secret,
         "square": ring.square(secret),
         "secret automorphism": ring.automorphism(secret, 5),
         "encrypt": body,
-        "decrypt": ring.decrypt(np.stack([ring.encrypt(None, a, errors[0], secret, threads), a]), secret),
+        "decrypt": ring.decrypt(np.stack([mask, a]), secret),
         "switching_key": ring.switching_key(
             uniform, errors[: p.digits(limbs)].reshape(-1), ring.square(secret), secret, threads
         ),

@@ -20,6 +20,7 @@ namespace cipherlens {
 namespace nb = nanobind;
 
 using Doubles = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
+using DoublesInOut = nb::ndarray<double, nb::c_contig, nb::device::cpu>;
 using DoublesOut = nb::ndarray<nb::numpy, double, nb::c_contig>;
 using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Small = nb::ndarray<const std::int8_t, nb::c_contig, nb::device::cpu>;
@@ -55,7 +56,8 @@ std::size_t checked_limbs(const Ring& ring, const Array& x, std::size_t dimensio
     return limbs;
 }
 
-inline void require_shape(const Doubles& x, std::initializer_list<std::size_t> shape, const char* what) {
+template <typename Array>
+void require_shape(const Array& x, std::initializer_list<std::size_t> shape, const char* what) {
     require(x.ndim() == shape.size(), what);
     std::size_t axis = 0;
     for (std::size_t extent : shape) require(x.shape(axis++) == extent, what);

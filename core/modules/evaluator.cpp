@@ -373,20 +373,17 @@ void bind_ring(nb::module_& m) {
              "key_switch from the output of decompose.")
 
         .def("uniform",
-             [](const Ring& ring, const Bytes& stream, std::size_t index) -> std::optional<DoublesOut> {
+             [](const Ring& ring, DoublesInOut limb, const Bytes& stream, std::size_t index) {
                  require(index < ring.chain() + ring.special(), "a prime the ring does not have");
-                 DoublesOut out = new_array(ring.pool(), {ring.n()});
+                 require_shape(limb, {ring.n()}, "a limb to fill");
+                 double* out = limb.data();
                  const std::uint8_t* bytes = stream.data();
                  const std::size_t words = stream.shape(0) / 8;
-                 std::size_t filled = 0;
-                 {
-                     nb::gil_scoped_release release;
-                     filled = sample_uniform(out.data(), ring.n(), bytes, words, ring.modulus(index));
-                 }
-                 if (filled < ring.n()) return std::nullopt;
-                 return out;
+                 nb::gil_scoped_release release;
+                 return sample_uniform(out, ring.n(), bytes, words, ring.modulus(index)) == ring.n();
              },
-             "stream"_a, "index"_a, "n residues uniform modulo a prime, or None when the stream is too short.")
+             "limb"_a.noconvert(), "stream"_a, "index"_a,
+             "Fill a limb with residues uniform modulo a prime; False when the stream is too short.")
         .def("pack",
              [](const Ring& ring, const Doubles& x, const std::vector<std::size_t>& indices) {
                  const std::size_t n = ring.n();

@@ -76,19 +76,20 @@ NB_MODULE(_secret, m) {
              },
              "secret"_a, "galois"_a)
         .def("encrypt",
-             [](const Ring& ring, std::optional<Doubles> message, const Doubles& a, const Small& error,
+             [](const Ring& ring, DoublesInOut out, std::optional<Doubles> message, const Doubles& a, const Small& error,
                 const Doubles& secret, int threads) {
                  const std::size_t limbs = checked_limbs(ring, a, 2);
+                 require_shape(out, {limbs, ring.n()}, "an output of another level");
                  if (message) require_shape(*message, {limbs, ring.n()}, "a message of another level");
                  const double *msg = message ? message->data() : nullptr, *uniform = a.data();
                  const double* s = checked_secret(ring, secret);
                  const std::int8_t* e = checked_small(ring, error, 1);
-                 DoublesOut out = new_array(ring.pool(), {limbs, ring.n()});
+                 double* to = out.data();
                  nb::gil_scoped_release release;
-                 encrypt(ring, out.data(), msg, uniform, e, s, limbs, threads);
-                 return out;
+                 encrypt(ring, to, msg, uniform, e, s, limbs, threads);
              },
-             "message"_a.none(), "a"_a, "error"_a, "secret"_a, "threads"_a = 1)
+             "out"_a.noconvert(), "message"_a.none(), "a"_a, "error"_a, "secret"_a, "threads"_a = 1,
+             "out = message + error - a * secret.")
         .def("switching_key",
              [](const Ring& ring, const Doubles& a, const Small& errors, const Doubles& source, const Doubles& target,
                 int threads) {

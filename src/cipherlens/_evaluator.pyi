@@ -128,8 +128,8 @@ class Ring:
     ) -> _Limbs:
         """`key_switch` from the output of `decompose`."""
 
-    def uniform(self, stream: NDArray[np.uint8], index: int) -> _Limbs | None:
-        """n residues uniform modulo a prime, or None when the stream is too short."""
+    def uniform(self, limb: _Limbs, stream: NDArray[np.uint8], index: int) -> bool:
+        """Fill a limb with residues uniform modulo a prime; False when the stream is too short."""
 
     def pack(self, x: _Limbs, indices: Sequence[int]) -> bytes:
         """Residues (len(indices), n), each in as many bits as its prime has."""

@@ -31,8 +31,10 @@ class SecretRing:
     def automorphism(self, secret: _Limbs, galois: int) -> _Limbs:
         """X -> X^galois."""
 
-    def encrypt(self, message: _Limbs | None, a: _Limbs, error: _Small, secret: _Limbs, threads: int = 1) -> _Limbs:
-        """error + message - a * secret, (limbs, n)."""
+    def encrypt(
+        self, out: _Limbs, message: _Limbs | None, a: _Limbs, error: _Small, secret: _Limbs, threads: int = 1
+    ) -> None:
+        """out = message + error - a * secret, (limbs, n)."""
 
     def switching_key(self, a: _Limbs, errors: _Small, source: _Limbs, target: _Limbs, threads: int = 1) -> _Limbs:
         """One half of a key from source to target, (digits, limbs + special, n); `a` is the other."""

@@ -49,7 +49,7 @@ class Encryptor(Protocol):
         """Whether the uniform halves are seeds."""
         ...
 
-    def row(self, plaintext: Plaintext) -> Row:
+    def row(self, plaintext: Plaintext, threads: int) -> Row:
         """A fresh encryption."""
         ...
 
@@ -71,9 +71,9 @@ class SecretEncryptor:
         """The key pair's name."""
         return self.secret.key_id
 
-    def row(self, plaintext: Plaintext) -> Row:
+    def row(self, plaintext: Plaintext, threads: int) -> Row:
         """Packed half and seed."""
-        fresh = self.secret.encrypt_seeded(plaintext)
+        fresh = self.secret.encrypt_seeded(plaintext, threads)
         return pack_half(self.engine, fresh.data), np.frombuffer(fresh.seed, np.uint8)
 
 
@@ -86,11 +86,11 @@ class PublicEncryptor:
         self.engine, self.key, self.key_id = engine, key, key.key_id
         self._ring = secret_ring(engine)
 
-    def row(self, plaintext: Plaintext) -> Row:
+    def row(self, plaintext: Plaintext, threads: int) -> Row:
         """Both packed halves."""
         n = self.engine.parameters.ring_dimension
         data = self._ring.public_encrypt(
-            plaintext.data, self.key.data, fresh_ternary(n), fresh_error(n), fresh_error(n), 1
+            plaintext.data, self.key.data, fresh_ternary(n), fresh_error(n), fresh_error(n), threads
         )
         packed = pack_ciphertext(self.engine, Ciphertext(data, plaintext.scale))
         half = packed.size // 2
@@ -115,7 +115,7 @@ def _rows(
 
     def encrypt(block: Floats) -> Row:
         slots = layout.pack(block)
-        return encryptor.row(Plaintext(engine.encode(slots, scale, top + 1, threads), scale))
+        return encryptor.row(Plaintext(engine.encode(slots, scale, top + 1, threads), scale), threads)
 
     for _, columns in batches:
         waiting.append(columns)

@@ -72,15 +72,20 @@ class SecretKey:
 
     def encrypt_seeded(self, plaintext: Plaintext, threads: int = 1) -> SeededCiphertext:
         """Encrypt with a fresh seed and a fresh error."""
-        seed = fresh_seed()
-        uniform = expand(self.engine.ring, seed, SeedUse.CIPHERTEXT, 0, range(plaintext.limbs))
-        error = fresh_error(self.engine.parameters.ring_dimension)
-        data = self._ring.encrypt(plaintext.data, uniform, error, self._secret, threads)
-        return SeededCiphertext(data, seed, plaintext.scale)
+        ciphertext, seed = self._encrypt(plaintext, threads)
+        return SeededCiphertext(ciphertext.data[0], seed, plaintext.scale)
 
     def encrypt(self, plaintext: Plaintext, threads: int = 1) -> Ciphertext:
         """Encrypt; both parts in full."""
-        return expand_ciphertext(self.engine, self.encrypt_seeded(plaintext, threads))
+        return self._encrypt(plaintext, threads)[0]
+
+    def _encrypt(self, plaintext: Plaintext, threads: int) -> tuple[Ciphertext, bytes]:
+        """A fresh ciphertext, and the seed that its second part was expanded from."""
+        n, seed = self.engine.parameters.ring_dimension, fresh_seed()
+        parts = np.empty((2, plaintext.limbs, n))
+        expand(self.engine.ring, seed, SeedUse.CIPHERTEXT, 0, range(plaintext.limbs), threads, out=parts[1])
+        self._ring.encrypt(parts[0], plaintext.data, parts[1], fresh_error(n), self._secret, threads)
+        return Ciphertext(parts, plaintext.scale), seed
 
     def decrypt(self, ciphertext: Ciphertext) -> Slots:
         """Slot values, complex128 (N / 2,). They carry the encryption's error: for the owner alone."""
@@ -108,7 +113,9 @@ class SecretKey:
         seed = fresh_seed()
         indices = self.engine.extended_indices(limbs)
         digits = p.digits(limbs)
-        uniform = np.stack([expand(self.engine.ring, seed, SeedUse.SWITCHING_KEY, d, indices) for d in range(digits)])
+        uniform = np.empty((digits, len(indices), p.ring_dimension))
+        for d in range(digits):
+            expand(self.engine.ring, seed, SeedUse.SWITCHING_KEY, d, indices, threads, out=uniform[d])
         errors = np.concatenate([fresh_error(p.ring_dimension) for _ in range(digits)])
         b = self._ring.switching_key(uniform, errors, source, target, threads)
         return SwitchingKey(np.stack([b, uniform], axis=1), seed)

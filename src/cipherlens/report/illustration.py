@@ -78,7 +78,7 @@ def _encrypt(task: Task, encryptor: SecretEncryptor, columns: Floats) -> Bytes:
     circuit = task.public.circuit
     scale = task.public.parameters.scales[circuit.top]
     encoded = encryptor.engine.encode(circuit.layout.pack(columns), scale, circuit.top + 1)
-    return encryptor.row(Plaintext(encoded, scale))[0]
+    return encryptor.row(Plaintext(encoded, scale), threads=1)[0]
 
 
 def byte_test(target: str, encrypted: Bytes, clear: Bytes, truth: NDArray[np.bool_], training: int) -> ByteTest:

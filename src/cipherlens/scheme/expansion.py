@@ -8,6 +8,7 @@ floor(2^64 / p) * p are skipped. So each limb expands on its own, in any order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 
 import numpy as np
@@ -17,6 +18,9 @@ from cipherlens._evaluator import Ring
 from cipherlens.scheme.types import Limbs
 
 SEED_BYTES = 32
+
+SHORT = 1 << 18
+"""Fewer residues (about 2 ms) take less time than starting threads for them."""
 
 
 class SeedUse(IntEnum):
@@ -36,15 +40,32 @@ def _first_block(use: SeedUse, index: int, prime_index: int) -> bytes:
     return int(use).to_bytes(2) + index.to_bytes(4) + prime_index.to_bytes(2) + bytes(8)
 
 
-def expand(ring: Ring, seed: bytes, use: SeedUse, index: int, prime_indices: Sequence[int]) -> Limbs:
-    """Uniform limbs, float64 of shape (len(prime_indices), N), NTT form."""
-    limbs = []
-    for prime_index in prime_indices:
+def expand(
+    ring: Ring,
+    seed: bytes,
+    use: SeedUse,
+    index: int,
+    prime_indices: Sequence[int],
+    threads: int = 1,
+    *,
+    out: Limbs | None = None,
+) -> Limbs:
+    """Uniform limbs, float64 of shape (len(prime_indices), N), NTT form; written to `out` where that is given."""
+    limbs = np.empty((len(prime_indices), ring.n)) if out is None else out
+
+    def fill(limb: Limbs, prime_index: int) -> None:
         words = ring.n + 64  # a word is skipped with probability below 2^-14
-        limb = None
-        while limb is None:
+        while True:
             stream = keystream(seed, _first_block(use, index, prime_index), 8 * words)
-            limb = ring.uniform(np.frombuffer(stream, np.uint8), prime_index)
+            if ring.uniform(limb, np.frombuffer(stream, np.uint8), prime_index):
+                return
             words *= 2
-        limbs.append(limb)
-    return np.stack(limbs)
+
+    if threads <= 1 or limbs.size < SHORT:
+        for limb, prime_index in zip(limbs, prime_indices, strict=True):
+            fill(limb, prime_index)
+    else:
+        with ThreadPoolExecutor(threads) as team:
+            for _ in team.map(fill, limbs, prime_indices):
+                pass  # raises what a thread raised
+    return limbs

@@ -148,7 +148,7 @@ def read_evaluation_keys(
             data = np.empty((len(packed), 2, len(indices), ring.parameters.ring_dimension))
             for digit, row in enumerate(packed):
                 data[digit, 0] = unpack_limbs(ring, row, indices)
-                data[digit, 1] = expand(ring.ring, seed, SeedUse.SWITCHING_KEY, digit, indices)
+                expand(ring.ring, seed, SeedUse.SWITCHING_KEY, digit, indices, out=data[digit, 1])
             data.flags.writeable = False
             return SwitchingKey(data, seed)
 
