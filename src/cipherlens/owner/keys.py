@@ -212,9 +212,9 @@ class Keys(NotebookRepr):
                 self.secrets.save(room / SECRET, passphrase)
                 # A link fails where a file is, so of two that write here at once one gets the folder and the other
                 # leaves it alone; the secret key claims it.
-                for file in (SECRET, PUBLIC, EVALUATION):
-                    os.link(room / file, path / file)
-                    linked.append(path / file)
+                for written in (SECRET, PUBLIC, EVALUATION):
+                    os.link(room / written, path / written)
+                    linked.append(path / written)
         except BaseException as error:
             for file in linked:
                 file.unlink(missing_ok=True)
