@@ -329,13 +329,15 @@ def test_the_commands(tmp_path: Path) -> None:
     assert text.rpartition("_")[2] not in json.dumps(listed)
     command = [sys.executable, "-m", "cipherlens", "serve", "--data", data, "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        url = json.loads(process.stdout.readline())["url"]
-        headers = {"Authorization": f"Bearer {text}"}
-        assert httpx.get(f"{url}/v1/jobs", headers=headers, trust_env=False).json() == {"jobs": []}
-        assert cli("token", "revoke", "--data", data, text.split("_")[1]).returncode == 0
-        assert httpx.get(f"{url}/v1/jobs", headers=headers, trust_env=False).status_code == 401
-        process.terminate()
+        try:
+            assert process.stdout is not None
+            url = json.loads(process.stdout.readline())["url"]
+            headers = {"Authorization": f"Bearer {text}"}
+            assert httpx.get(f"{url}/v1/jobs", headers=headers, trust_env=False, timeout=30).json() == {"jobs": []}
+            assert cli("token", "revoke", "--data", data, text.split("_")[1]).returncode == 0
+            assert httpx.get(f"{url}/v1/jobs", headers=headers, trust_env=False, timeout=30).status_code == 401
+        finally:  # `with` waits for the end
+            process.terminate()
         assert process.wait(timeout=30) == 0
 
 

@@ -7,12 +7,15 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
+    Double,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     Text,
     UniqueConstraint,
@@ -21,9 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from cipherlens.errors import InputError
+from cipherlens.service.migrations import upgrade
 
-SCHEMA = 1
 BUSY_SECONDS = 30.0
 MOST_CONNECTIONS = 64
 """More than threads that answer requests: none waits for another's connection."""
@@ -37,7 +39,12 @@ def new_id() -> str:
 
 
 class Base(DeclarativeBase):
-    """Tables. Times are seconds since 1970 in UTC."""
+    """Tables, as the newest of the `migrations` leaves them. Times are seconds since 1970 in UTC."""
+
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        int: BigInteger().with_variant(Integer(), "sqlite"),  # 64 bits in every database
+        float: Double(),
+    }
 
 
 class Tenant(Base):
@@ -161,7 +168,7 @@ class Database:
     """Sessions on one database. Threads and processes may use it side by side."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the database in this folder, making it when there is none.
+        """Open the database in this folder, making it when there is none and bringing it to the newest revision.
 
         Raises:
             InputError: it was written by a newer version.
@@ -174,16 +181,10 @@ class Database:
         )
         event.listen(self._engine, "connect", _configure)
         event.listen(self._engine, "begin", _begin)
-        self._writing = self._engine.execution_options(writing=True)
-        with self._writing.begin() as connection:
-            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if version > SCHEMA:
-                raise InputError(
-                    f"{path} was written by a newer Cipherlens (schema {version}; this one knows {SCHEMA}); upgrade it"
-                )
-            if version == 0:
-                Base.metadata.create_all(connection)
-                connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
+        self._writing = self._engine.execution_options(transaction="writing")
+        with self._engine.execution_options(transaction="migrating").begin() as connection:
+            upgrade(connection, str(path))
+        self._engine.dispose()  # the connection that migrated does not check foreign keys
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -214,5 +215,7 @@ def _configure(connection: Any, _: object) -> None:
 
 def _begin(connection: Connection) -> None:
     # A reader that becomes a writer half-way could find that another wrote in between: writers say so first.
-    writing = connection.get_execution_options().get("writing", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+    transaction = connection.get_execution_options().get("transaction", "reading")
+    if transaction == "migrating":  # a table that is made anew is dropped first, which would delete what refers to it
+        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+    connection.exec_driver_sql("BEGIN" if transaction == "reading" else "BEGIN IMMEDIATE")
