@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +120,29 @@ def test_wrong_passphrase(work: Workflow, refused: Run) -> None:
 
 def test_keys_are_never_replaced(work: Workflow, refused: Run) -> None:
     refused("keys", "create", "--task", "task.cl", "--no-passphrase", "--out", "KEYS", words="never replaced")
+
+
+@pytest.mark.parametrize("precious", ["KEYS/secret.cl", "KEYS/public.cl", "KEYS/evaluation.cl", "task.cl", "pass.txt"])
+def test_nothing_of_value_is_replaced(work: Workflow, refused: Run, precious: str) -> None:
+    """Whatever a command would write: keys, tasks and passphrases stay what they are."""
+    (work / "pass.txt").write_text("a passphrase\n")
+    aimed = [
+        (*encrypt("train")[:-1], precious, "--passphrase-file", "pass.txt"),
+        (*decrypt("reply.cl")[:-1], precious, "--passphrase-file", "pass.txt"),
+        ("encrypt", "--task", "task.cl", "--keys", "KEYS/public.cl", "--images", "train", "--out", precious),
+    ]
+    if precious != "pass.txt":
+        aimed += [(*train("data.cl")[:-1], precious), (*classify("model.cl", "query.cl")[:-1], precious)]
+        if precious != "task.cl":
+            aimed.append(("plan", "--images", "train", "--features", "hog", "--replace", "--out", precious))
+    for arguments in aimed[: 2 if precious == "pass.txt" else None]:
+        refused(*arguments, words="which would be lost; name another file")
+
+
+def test_images_and_devices_are_not_replaced(work: Workflow, refused: Run) -> None:
+    image = next(path for path in sorted((work / "train").rglob("*.png")))
+    refused(*encrypt("train")[:-1], image, words="is also an input, which would be lost")
+    refused(*decrypt("reply.cl")[:-1], "/dev/null", words="is a device or a pipe")
 
 
 def test_another_keys_ciphertext(work: Workflow, refused: Run) -> None:
@@ -327,6 +352,25 @@ def test_recompute_finds_any_difference(work: Workflow) -> None:
 
 
 # ---- images and labels ----------------------------------------------------------------------------------------------
+
+
+def test_files_that_never_end(work: Workflow, refused: Run, tmp_path: Path) -> None:
+    """Pipes that nobody writes to, and devices that give zeros for ever."""
+    (tmp_path / "pipes").mkdir()
+    for i in range(8):
+        os.mkfifo(tmp_path / "pipes" / f"{i}.png")
+    refused(*encrypt(tmp_path / "pipes", "--no-labels"), words="it is a folder, a pipe or a device")
+    shutil.copytree(work / "train", tmp_path / "images")
+    for table in ("/dev/zero", tmp_path / "pipes" / "0.png"):
+        planned = ("plan", "--images", table, "--features", "table", "--out", "new.cl", "--labels", "/dev/null")
+        refused(*planned, words="it is a folder, a pipe or a device")
+
+
+def test_rings_and_dimensions_that_do_not_exist(work: Workflow, refused: Run) -> None:
+    planned = ("plan", "--images", "train", "--features", "hog", "--out", "new.cl")
+    for ring in ("3", "131072"):
+        refused(*planned, "--ring", ring, words="choose one of 4096, 8192, 16384, 32768, 65536")
+    refused(*planned, "--dimension", "0", words="power of two")
 
 
 def test_labels_of_missing_files(work: Workflow, refused: Run) -> None:
@@ -552,7 +596,15 @@ def test_ctrl_c_in_the_middle_of_writing(work: Workflow, row: int, arguments: tu
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see what a process has loaded")
-def test_ctrl_c_while_computing(work: Workflow) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "ended by SIGTERM"),
+        (signal.SIGHUP, 129, "ended by SIGHUP"),
+    ],
+)
+def test_signals_while_computing(work: Workflow, number: signal.Signals, status: int, words: str) -> None:
     """A signal from outside, as soon as the process has loaded the engine."""
     before = contents(work.root)
     process = subprocess.Popen(
@@ -579,11 +631,38 @@ def test_ctrl_c_while_computing(work: Workflow) -> None:
     while "_evaluator" not in maps.read_text() and time.monotonic() < until:
         time.sleep(0.01)
     time.sleep(0.4)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and out == ""
-    assert one_sentence(err) == "cipherlens: interrupted; nothing half-written was left\n"
+    assert process.returncode == status and out == ""
+    assert one_sentence(err) == f"cipherlens: {words}; nothing half-written was left\n"
     assert contents(work.root) == before
+
+
+def test_ctrl_c_while_arguments_are_read(work: Workflow) -> None:
+    """Typer ends silently then; the command does not."""
+    early = "import sys\nfrom cipherlens.cli import app, main\napp.run_command = lambda arguments: 130\n"
+    done = subprocess.run(
+        [sys.executable, "-c", early + "sys.exit(main.main(['doctor', '--json']))"],
+        env=environment(work.root / "cache"), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130 and json.loads(done.stdout)["error"]["kind"] == "Interrupted"
+    assert one_sentence(done.stderr) == "cipherlens: interrupted; nothing half-written was left\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_standard_output_that_cannot_be_written(work: Workflow) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            ["cipherlens", "doctor", "--json"], env=environment(work.root / "cache"), stdout=full,
+            stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1 and "the disk is full" in one_sentence(done.stderr)
+
+
+@pytest.mark.parametrize("threads", ["0", "1025", "2147483648"])
+def test_numbers_of_threads_that_make_no_sense(work: Workflow, threads: str) -> None:
+    done = work.run("encrypt", *encrypt("train")[1:], "--threads", threads, ok=False)
+    assert done.returncode == 2 and "--threads" in one_sentence(done.stderr)
 
 
 def test_a_defect_is_one_sentence_too(

@@ -64,7 +64,7 @@ def decrypt(
     if model is not None and truth is not None:
         raise InputError("--truth belongs to a reply; a model has no predictions")
     if out is not None:
-        check_output(out, [path for path in (reply, model, truth) if path is not None])
+        check_output(out, [reply, model, truth, passphrase_file])
     secret = keys / SECRET if keys.is_dir() else keys
     owner = OwnerSecrets.load(secret, passphrase_of(secret, passphrase_file))
     if reply is not None:

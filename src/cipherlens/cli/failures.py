@@ -5,15 +5,20 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
+from types import FrameType
 
 from cipherlens.errors import CipherlensError
 
 TRACEBACK_VARIABLE = "CIPHERLENS_TRACEBACK"
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+SIGNALLED = 128
+"""Plus the number of the signal that ended a command."""
 
 EXTRAS = {
     "typer": "cli",
@@ -43,6 +48,25 @@ class Failure:
     status: int = FAILED
 
 
+class Terminated(BaseException):
+    """A signal asked the process to end: what is half-written is removed on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def end_cleanly_on_signals() -> None:
+    """From now on SIGTERM and SIGHUP raise `Terminated` in the main thread, as Ctrl-C raises KeyboardInterrupt."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise Terminated(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, and means it
+            signal.signal(number, end)
+
+
 def describe(error: BaseException) -> Failure:
     """The sentence and exit status of any exception."""
     kind = type(error).__name__
@@ -50,6 +74,9 @@ def describe(error: BaseException) -> Failure:
         return Failure(kind, str(error))
     if isinstance(error, KeyboardInterrupt):
         return Failure("Interrupted", "interrupted; nothing half-written was left", INTERRUPTED)
+    if isinstance(error, Terminated):
+        name = signal.Signals(error.number).name
+        return Failure("Terminated", f"ended by {name}; nothing half-written was left", SIGNALLED + error.number)
     if isinstance(error, MemoryError):
         return Failure(
             "OutOfMemory",
@@ -66,7 +93,7 @@ def describe(error: BaseException) -> Failure:
         return Failure("OSError", _system_error(error))
     words = getattr(error, "format_message", None)
     if callable(words):  # what Typer raises for arguments that it does not understand
-        return Failure("UsageError", f"{words()} `cipherlens --help` lists what there is", MISUSED)
+        return Failure("UsageError", f"{words().rstrip('.')}; `cipherlens --help` lists what there is", MISUSED)
     return Failure(
         "Defect",
         f"an unexpected {kind} stopped this command, which is a defect in Cipherlens; run it again with "
@@ -92,12 +119,21 @@ def report(error: BaseException, as_json: bool) -> int:
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)
     if isinstance(error, BrokenPipeError):
-        # Whoever read our output has enough of it. Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()  # whoever read our output has enough of it
         return FAILED
     failure = describe(error)
     sentence = visible(" ".join(failure.sentence.split()))
     sys.stderr.write(f"cipherlens: {sentence}\n")
-    if as_json:
-        sys.stdout.write(json.dumps({"error": {"kind": failure.kind, "message": sentence}}) + "\n")
+    try:
+        if as_json:
+            sys.stdout.write(json.dumps({"error": {"kind": failure.kind, "message": sentence}}) + "\n")
+        sys.stdout.flush()
+    except OSError:  # nothing can be written there, which is perhaps what was to be said
+        _close_stdout()
     return failure.status
+
+
+def _close_stdout() -> None:
+    """Throw away what stdout still holds, or Python would complain once more at its end."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,15 +11,20 @@ def main(arguments: Sequence[str]) -> int:
     """Run `cipherlens` with these arguments; returns the exit status.
 
     0 success; 1 a refusal or failure, explained in one sentence on stderr; 2 arguments that make no command;
-    130 interrupted. `recompute` and `doctor` use 1 for a result that differs and for kernels that fail.
+    130 interrupted, 143 and 129 ended by SIGTERM and SIGHUP. `recompute` and `doctor` use 1 for a result that differs and for kernels that fail.
     """
-    from cipherlens.cli.failures import report
+    from cipherlens.cli.failures import INTERRUPTED, end_cleanly_on_signals, report
 
     as_json = "--json" in arguments
     try:
+        end_cleanly_on_signals()
         from cipherlens.cli.app import run_command
 
-        return run_command(list(arguments) or ["--help"])
+        status = run_command(list(arguments) or ["--help"])
+        if status == INTERRUPTED:  # while arguments were read, of which Typer says nothing
+            raise KeyboardInterrupt
+        sys.stdout.flush()
+        return status
     except SystemExit:
         raise
     except BaseException as error:

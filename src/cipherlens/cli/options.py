@@ -7,16 +7,24 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
 from cipherlens.cli.failures import report
-from cipherlens.errors import InputError
+from cipherlens.errors import CipherlensError, InputError
+
+if TYPE_CHECKING:
+    from cipherlens.wire.container import Kind
+
+MOST_THREADS = 1024
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, show_default=False, help="Threads; by default all usable cores.")
+    int | None,
+    typer.Option(
+        "--threads", min=1, max=MOST_THREADS, show_default=False, help="Threads; by default all usable cores."
+    ),
 ]
 TaskFile = Annotated[Path, typer.Option("--task", help="The private task file that `plan` wrote.")]
 KeyFolder = Annotated[Path, typer.Option("--keys", help="The folder that `keys create` wrote.")]
@@ -44,29 +52,54 @@ def command(function: Callable[P, int | None]) -> Callable[P, int]:
             return function(*args, **kwargs) or 0
         except (SystemExit, typer.Exit):
             raise
+        except KeyboardInterrupt as error:
+            raise SystemExit(report(error, bool(kwargs.get("as_json")))) from None
         except BaseException as error:
             return report(error, bool(kwargs.get("as_json")))
 
     return guarded
 
 
-def check_output(path: Path, inputs: Iterable[Path] = ()) -> None:
-    """Make sure, before anything is computed, that a file can be written and is none of the inputs.
+def check_output(path: Path, inputs: Iterable[Path | None] = (), kind: Kind | None = None) -> None:
+    """Make sure, before anything is computed, that a file can be written and that nothing is lost by it.
+
+    Args:
+        path: what is to be written.
+        inputs: files, and folders of files, that it must not replace.
+        kind: of the Cipherlens file that is written; only one of the same kind may be replaced. None for other files,
+            which replace no Cipherlens file.
 
     Raises:
-        InputError: it cannot, or would replace an input.
+        InputError: it cannot be written, or would replace an input or a file of another kind.
     """
     target = Path(os.path.realpath(path))
-    if any(Path(os.path.realpath(source)) == target for source in inputs):
-        raise InputError(f"{path} is also an input, which would be lost; name another file to write to")
+    for source in inputs:
+        held = None if source is None else Path(os.path.realpath(source))
+        if held is not None and (held == target or (target.exists() and held in target.parents)):
+            raise InputError(f"{path} is also an input, which would be lost; name another file to write to")
     if target.is_dir():
         raise InputError(f"{path} is a folder; name a file to write to")
+    if target.exists() and not target.is_file():
+        raise InputError(f"{path} is a device or a pipe; name a file to write to")
+    if target.exists() and (found := _kind_of(target)) is not None and found is not kind:
+        raise InputError(f"{path} holds {found.words}, which would be lost; name another file to write to")
     try:
         with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(f"{path} cannot be written ({reason}); choose a folder that exists and is writable") from None
+
+
+def _kind_of(path: Path) -> Kind | None:
+    """What a file holds by its header, None when it is no Cipherlens file."""
+    from cipherlens.wire.container import Reader
+
+    try:
+        with Reader.open(path, None, verify=False) as reader:
+            return reader.kind
+    except (CipherlensError, OSError):
+        return None
 
 
 def different_files(paths: Iterable[Path]) -> list[Path]:

@@ -96,12 +96,15 @@ def encrypt(
     from cipherlens.cli.sources import open_images, open_labels, skipped_names
     from cipherlens.features.images import ImageSource
     from cipherlens.owner.encryption import encrypt_images, prepare
+    from cipherlens.owner.keys import EVALUATION, PUBLIC, SECRET
     from cipherlens.planning.task import Task
+    from cipherlens.wire.container import Kind
 
     output = Output(as_json)
     if labels is not None and no_labels:
         raise InputError("--labels and --no-labels exclude each other; give one of them")
-    check_output(out, [task, images, *([labels] if labels else [])])
+    held = [keys / name for name in (SECRET, PUBLIC, EVALUATION)] if keys.is_dir() else [keys]
+    check_output(out, [task, images, labels, passphrase_file, *held], Kind.IMAGES)
     planned = Task.load(task)
     encryptor, sealing_key = _encryptor(planned, keys, passphrase_file)
     source = open_images(images, output, table=planned.feature_map.base.kind == "table", skip_broken=skip_broken)

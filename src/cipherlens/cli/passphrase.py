@@ -39,12 +39,12 @@ def new_passphrase(path: Path | None, none: bool) -> bytes | None:
     if path is not None:
         return passphrase_from_file(path)
     _need_terminal("choose a passphrase", " or --no-passphrase")
-    first = getpass.getpass("New passphrase for the secret key: ")
+    first = _typed("New passphrase for the secret key: ")
     if not first:
         raise KeyMismatch("the passphrase is empty; choose one, or use --no-passphrase")
-    if getpass.getpass("The same again: ") != first:
+    if _typed("The same again: ") != first:
         raise KeyMismatch("the two passphrases differ; try again")
-    return first.encode()
+    return first
 
 
 def passphrase_of(secret: Path, path: Path | None) -> bytes | None:
@@ -64,7 +64,19 @@ def passphrase_of(secret: Path, path: Path | None) -> bytes | None:
     if path is not None:
         return passphrase_from_file(path)
     _need_terminal(f"ask for the passphrase of {secret}", "")
-    return getpass.getpass(f"Passphrase of {secret}: ").encode()
+    return _typed(f"Passphrase of {secret}: ")
+
+
+def _typed(prompt: str) -> bytes:
+    """What somebody types, unseen. Raises InputError when the input ends first, or is not in the terminal's encoding."""
+    try:
+        return getpass.getpass(prompt).encode()
+    except EOFError:
+        raise InputError("no passphrase was typed; run the command again, or give --passphrase-file") from None
+    except UnicodeError:
+        raise InputError(
+            "the passphrase is not in this terminal's encoding; put it into a file and give --passphrase-file"
+        ) from None
 
 
 def _need_terminal(what: str, otherwise: str) -> None:

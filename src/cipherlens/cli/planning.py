@@ -85,9 +85,10 @@ def plan(
     from cipherlens.learning.bounds import RIDGE, SHRINKAGE
     from cipherlens.planning.plan import STEPS
     from cipherlens.planning.plan import plan as plan_task
+    from cipherlens.wire.container import Kind
 
     output = Output(as_json)
-    check_output(out, [images, *([labels] if labels else [])])
+    check_output(out, [images, labels], Kind.TASK)
     if out.exists() and not replace:
         raise InputError(f"{out} exists, and keys and data may depend on it; choose another name, or give --replace")
     source = open_images(images, output, table=features == "table", skip_broken=skip_broken)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cipherlens.cli.failures import Terminated
 from cipherlens.cli.options import check_output, different_files
 from cipherlens.cli.output import Bar, Output, plural, size
 from cipherlens.errors import InputError, ServerError
@@ -85,8 +86,9 @@ class Remote:
 def train_remotely(remote: Remote, data: list[Path], evaluation_keys: Path, out: Path, output: Output) -> None:
     """Upload what is missing, train there, and fetch the model. Raises InputError, FormatError and ServerError."""
     from cipherlens.learning.results import TrainedModel
+    from cipherlens.wire.container import Kind
 
-    check_output(out, [*data, evaluation_keys])
+    check_output(out, [*data, evaluation_keys, remote.token_file], Kind.MODEL)
     with remote.connect() as server, output.progress("reading") as bar:
         job = server.start_fit(different_files(data), evaluation_keys, progress=bar.share)
         fetch(server, job, "model", out, output, bar)
@@ -101,8 +103,9 @@ def classify_remotely(
 ) -> None:
     """Upload what is missing, classify there, and fetch the reply. Raises InputError, FormatError and ServerError."""
     from cipherlens.learning.results import Reply
+    from cipherlens.wire.container import Kind
 
-    check_output(out, [model, data, evaluation_keys])
+    check_output(out, [model, data, evaluation_keys, remote.token_file], Kind.REPLY)
     with remote.connect() as server, output.progress("reading") as bar:
         job = server.start_predict(model, data, evaluation_keys, progress=bar.share)
         fetch(server, job, "reply", out, output, bar)
@@ -126,7 +129,7 @@ def _resumable(job: Job, output: Output) -> Iterator[None]:
     """Say, on an interruption, that the job goes on."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated):
         output.note(
             f"the server's job {job.id} goes on; run the same command again, here or elsewhere, to fetch its result"
         )

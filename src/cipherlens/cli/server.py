@@ -38,12 +38,14 @@ def train(
     The same inputs give the same bytes on every machine and with any number of threads. With --server, that machine
     is one that runs `cipherlens serve`: what it lacks is uploaded, and the same command again goes on with the same job.
     """
+    from cipherlens.wire.container import Kind
+
     output = Output(as_json)
     remote = Remote.of(server, token_file, insecure_http, threads)
     if remote is not None:
         train_remotely(remote, data, evaluation_keys, out, output)
         return
-    check_output(out, [*data, evaluation_keys])
+    check_output(out, [*data, evaluation_keys], Kind.MODEL)
     with output.progress("reading") as bar:
         model, engine = train_files(data, evaluation_keys, threads, bar)
     model.save(out)
@@ -68,12 +70,14 @@ def classify(
 
     With --server, a machine that runs `cipherlens serve` does it, with a model that was trained there.
     """
+    from cipherlens.wire.container import Kind
+
     output = Output(as_json)
     remote = Remote.of(server, token_file, insecure_http, threads)
     if remote is not None:
         classify_remotely(remote, model, data, evaluation_keys, out, output)
         return
-    check_output(out, [model, data, evaluation_keys])
+    check_output(out, [model, data, evaluation_keys], Kind.REPLY)
     with output.progress("reading") as bar:
         reply, engine = classify_files(model, data, evaluation_keys, threads, bar)
     reply.save(out)

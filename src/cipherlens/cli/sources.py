@@ -14,6 +14,7 @@ from cipherlens.cli.output import Output, plural
 from cipherlens.errors import InputError
 from cipherlens.features.images import ImageSource
 from cipherlens.features.labels import number_labels, read_labels
+from cipherlens.owner.encryption import as_unicode
 
 Floats = NDArray[np.float64]
 
@@ -54,12 +55,13 @@ def read_truth(path: Path, files: Sequence[str], classes: Sequence[str]) -> NDAr
     Raises InputError for files without a truth and for labels that are no classes of the task.
     """
     if not path.is_dir():
-        return read_labels(_names_only(files), path, classes=classes).numbers
+        return read_labels(_names_only(files), path, classes=classes, more=True).numbers
     source = ImageSource.of(path)
     if source.classes is None:
         raise InputError(f"the folder {path} has no folder a class, so it tells no truth; give such a folder or a CSV")
-    whole = dict(zip(source.names, source.classes, strict=True))
-    counts = Counter(Path(name).name for name in source.names)
+    names = [as_unicode(name) for name in source.names]  # as they were when they were encrypted
+    whole = dict(zip(names, source.classes, strict=True))
+    counts = Counter(Path(name).name for name in names)
     last = {Path(name).name: label for name, label in whole.items() if counts[Path(name).name] == 1}
     found = [whole.get(file, last.get(Path(file).name)) for file in files]
     missing = [file for file, label in zip(files, found, strict=True) if label is None]
@@ -82,8 +84,8 @@ def _names_only(names: Any) -> ImageSource:
 
 def _read_table(path: Path) -> Floats:
     try:
-        with path.open("rb") as file:
-            values = np.load(file, allow_pickle=False) if path.suffix == ".npy" else _read_csv(file)
+        # Mapped, so that a header which promises more than there is allocates nothing.
+        values = np.load(path, mmap_mode="r", allow_pickle=False) if path.suffix == ".npy" else _read_csv(path)
     except OSError as error:
         raise InputError(f"the table {path} cannot be read ({error.strerror}); check the path") from None
     except (ValueError, EOFError) as error:
@@ -93,8 +95,13 @@ def _read_table(path: Path) -> Floats:
     return values.astype(np.float64)
 
 
-def _read_csv(file: Any) -> Floats:
-    lines = [line for line in file.read().decode().splitlines() if line.strip()]
+def _read_csv(path: Path) -> Floats:
+    if path.exists() and not path.is_file():
+        raise ValueError("it is a folder, a pipe or a device")
+    lines = [line for line in path.read_bytes().decode("utf-8-sig").splitlines() if line.strip()]
     if not lines:
         raise ValueError("it is empty")
-    return np.array([[float(cell) for cell in line.split(",")] for line in lines])
+    rows = [[float(cell) for cell in line.split(",")] for line in lines]
+    if uneven := next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None):
+        raise ValueError(f"row {uneven + 1} has {len(rows[uneven])} numbers and the first has {len(rows[0])}")
+    return np.array(rows)

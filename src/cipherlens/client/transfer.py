@@ -160,8 +160,8 @@ def _send(http: Http, manifest: Manifest, file_id: str, missing: list[int], prog
             if progress is not None:
                 progress(stage, done / total)
     finally:
-        # Ctrl-C does not wait for pieces that a slow network holds; closing the connection ends them.
-        pool.shutdown(wait=not isinstance(sys.exception(), KeyboardInterrupt), cancel_futures=True)
+        # Ctrl-C and signals do not wait for pieces that a slow network holds; closing the connection ends them.
+        pool.shutdown(wait=isinstance(sys.exception(), Exception | None), cancel_futures=True)
 
 
 def find(http: Http, file_id: str) -> RemoteFile | None:

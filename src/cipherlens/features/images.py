@@ -57,6 +57,7 @@ SUFFIXES = frozenset(
 # Pillow's decoders for pictures; its others (EPS runs Ghostscript, PDF, video, scientific containers) stay closed.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO")
 _HEIC_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1"))
+_HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,8 @@ class ImageSource:
             return self._read(index)
         except InputError as error:
             raise InputError(
-                f"The image '{self.names[index]}' cannot be read: {error} Or leave such images out with skip_broken."
+                f"The image '{self.names[index]}' cannot be read: {error} Or leave such images out: --skip-broken of "
+                "`plan` and `encrypt`, skip_broken=True in Python."
             ) from error
 
     def subset(self, indices: Sequence[int] | NDArray[np.integer]) -> "ImageSource":
@@ -229,9 +231,11 @@ def read_file(path: Path) -> Pixels:
     Raises InputError for a file that is missing, broken, of an unknown format, HEIC, or above PIXEL_LIMIT.
     """
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for somebody to write to it
+            raise InputError("it is a folder, a pipe or a device; give an image file.")
         with path.open("rb") as file:
-            head = file.read(12)
-            if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
+            head = file.read(64)
+            if head[4:8] == b"ftyp" and (_is_heic(head) or path.suffix.lower() in _HEIC_SUFFIXES):
                 raise InputError("it is a HEIC file, which is not supported; convert it to JPEG or PNG.")
             if not head:
                 raise InputError("the file is empty.")
@@ -256,6 +260,13 @@ def read_file(path: Path) -> Pixels:
         raise _damaged(error) from error
 
 
+def _is_heic(head: bytes) -> bool:
+    """By the major and the compatible brands of an ISO media file's first box; AVIF files share some of them."""
+    end = min(int.from_bytes(head[:4]), len(head))
+    brands = {head[8:12], *(head[i : i + 4] for i in range(16, end - 3, 4))}
+    return bool(brands & _HEIC_BRANDS) and b"avif" not in brands
+
+
 def pixels_from_pil(image: Image.Image) -> Pixels:
     """A PIL image of any mode, upright and over white, as uint8 (h, w) or (h, w, 3).
 
@@ -276,6 +287,8 @@ def pixels_from_pil(image: Image.Image) -> Pixels:
 
 def _damaged(error: Exception) -> InputError:
     """Pillow's decoders meet damaged bytes with a dozen exception types, SyntaxError and struct.error included."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return InputError(f"reading it fails ({error.strerror}); check the file.")
     return InputError(f"its data is damaged or cut off ({type(error).__name__}).")
 
 

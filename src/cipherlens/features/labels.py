@@ -1,6 +1,7 @@
 """Labels: a CSV file beside a flat folder, one folder a class, or a list; as class numbers."""
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,13 +26,19 @@ class Labels:
         return f"Labels({len(self.numbers)} labels, {len(self.classes)} classes)"
 
 
-def read_labels(source: ImageSource, labels: Any = None, *, classes: Sequence[str] | None = None) -> Labels:
+LARGEST_CSV = 1 << 28
+"""Bytes of a label file: a million images' labels take about 50 MB."""
+
+
+def read_labels(
+    source: ImageSource, labels: Any = None, *, classes: Sequence[str] | None = None, more: bool = False
+) -> Labels:
     """The labels of a source's images.
 
     labels: a CSV file with the columns `file` (a name of the source) and `label`; a sequence or array of one label
     an image; or None, if the images lie in one folder a class. Rows and entries of skipped images are left out.
     classes: the class names of an existing task, in its order; otherwise they are the labels found, sorted (by
-    value if all are whole numbers).
+    value if all are whole numbers). more: whether the CSV file may label further files.
 
     Raises InputError for labels of missing files, files without labels, duplicate rows, labels outside `classes`,
     and without `classes`, for fewer than two classes.
@@ -43,7 +50,7 @@ def read_labels(source: ImageSource, labels: Any = None, *, classes: Sequence[st
             )
         values: Sequence[str] = source.classes
     elif isinstance(labels, (str, os.PathLike)):
-        values = _match(source, _read_csv(Path(labels)), Path(labels).name)
+        values = _match(source, _read_csv(Path(labels)), Path(labels).name, more)
     else:
         values = _from_sequence(source, labels)
     return number_labels(values, classes)
@@ -72,22 +79,25 @@ def number_labels(values: Sequence[str], classes: Sequence[str] | None = None) -
 def _read_csv(path: Path) -> dict[str, str]:
     labels: dict[str, str] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            if rows.fieldnames is None or not {"file", "label"} <= set(rows.fieldnames):
-                raise InputError(f"The label file '{path.name}' must begin with the line 'file,label'; add it.")
-            for row in rows:
-                name, label = (row["file"] or "").strip(), (row["label"] or "").strip()
-                if not name or not label:
-                    raise InputError(
-                        f"Line {rows.line_num} of '{path.name}' lacks a file or a label; complete or remove it."
-                    )
-                name = PurePosixPath(name.replace("\\", "/")).as_posix()
-                if name in labels:
-                    raise InputError(
-                        f"Line {rows.line_num} of '{path.name}' labels '{name}' a second time; remove one of the rows."
-                    )
-                labels[name] = label
+        with path.open("rb") as file:
+            content = file.read(LARGEST_CSV + 1)
+        if len(content) > LARGEST_CSV:
+            raise InputError(f"The label file '{path.name}' has more than {LARGEST_CSV:,} bytes; split the images.")
+        rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        if rows.fieldnames is None or not {"file", "label"} <= set(rows.fieldnames):
+            raise InputError(f"The label file '{path.name}' must begin with the line 'file,label'; add it.")
+        for row in rows:
+            name, label = (row["file"] or "").strip(), (row["label"] or "").strip()
+            if not name or not label:
+                raise InputError(
+                    f"Line {rows.line_num} of '{path.name}' lacks a file or a label; complete or remove it."
+                )
+            name = PurePosixPath(name.replace("\\", "/")).as_posix()
+            if name in labels:
+                raise InputError(
+                    f"Line {rows.line_num} of '{path.name}' labels '{name}' a second time; remove one of the rows."
+                )
+            labels[name] = label
     except OSError as error:
         raise InputError(f"The label file '{path}' cannot be read ({error.strerror}); check the path.") from error
     except UnicodeDecodeError as error:
@@ -97,9 +107,9 @@ def _read_csv(path: Path) -> dict[str, str]:
     return labels
 
 
-def _match(source: ImageSource, labels: dict[str, str], file: str) -> list[str]:
+def _match(source: ImageSource, labels: dict[str, str], file: str, more: bool) -> list[str]:
     known = {*source.names, *(skipped.name for skipped in source.skipped)}
-    if missing := [name for name in labels if name not in known]:
+    if not more and (missing := [name for name in labels if name not in known]):
         raise InputError(
             f"'{file}' labels {len(missing)} files that are not among the images ({_some(missing)}); "
             "correct the names or add the files."

@@ -77,7 +77,7 @@ class Answers:
 def check_origin(what: str, task: PublicTask, key_id: str, own: PublicTask, own_key: str) -> None:
     """Raise KeyMismatch unless a file belongs to the owner's task and key."""
     if key_id != own_key:
-        raise KeyMismatch(f"{what} is under another key than this one; use the keys its images were encrypted with")
+        raise KeyMismatch(f"{what} is under another key; use the keys that its images were encrypted with")
     if task.id != own.id:
         raise KeyMismatch(f"{what} belongs to another task than these keys; use the keys that were made for its task")
 

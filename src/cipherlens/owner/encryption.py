@@ -162,10 +162,10 @@ def prepare(task: Task, images: Any, labels: Any, labelled: bool, *, skip_broken
         raise InputError("there are no images to encrypt; give at least one")
     if numbers is not None and len(numbers) != count:
         raise InputError(f"{count} images need {count} labels, not {len(numbers)}")
-    return Prepared(source, count, numbers, json.dumps([_unicode(name) for name in names]).encode())
+    return Prepared(source, count, numbers, json.dumps([as_unicode(name) for name in names]).encode())
 
 
-def _unicode(name: str) -> str:
+def as_unicode(name: str) -> str:
     """A file's name as text that JSON can carry: bytes that are no UTF-8 become \\xff and the like."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 

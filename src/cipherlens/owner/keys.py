@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -213,7 +214,7 @@ class Keys(NotebookRepr):
                 # A link fails where a file is, so of two that write here at once one gets the folder and the other
                 # leaves it alone; the secret key claims it.
                 for written in (SECRET, PUBLIC, EVALUATION):
-                    os.link(room / written, path / written)
+                    _place(room / written, path / written)
                     linked.append(path / written)
         except BaseException as error:
             for file in linked:
@@ -239,6 +240,24 @@ class Keys(NotebookRepr):
         if not secrets.secret.key_id == public.public.key_id == evaluation.key_id:
             raise KeyMismatch(f"the files in {path} belong to different key pairs; do not mix key folders")
         return cls(task, secrets, public, evaluation)
+
+
+def _place(source: Path, target: Path) -> None:
+    """Give a whole file its name, which must be free; also where the file system knows no links. Raises OSError."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        mode = stat.S_IMODE(source.stat().st_mode)
+        with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as copy:
+            try:
+                copy.write(source.read_bytes())
+                copy.flush()
+                os.fsync(copy.fileno())
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
 
 
 def _context(task: PublicTask, key_id: str) -> bytes:

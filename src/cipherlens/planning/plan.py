@@ -149,7 +149,7 @@ def fit_features(
     source = examples.source
     subset = source.subset(chosen) if isinstance(source, ImageSource) else source[chosen]
     padded = 1 << (len(examples.labels.classes) - 1).bit_length()  # a column of scores for each class
-    size = dimension or max(default_dimension(features, examples.width), padded)
+    size = max(default_dimension(features, examples.width), padded) if dimension is None else dimension
     base = choose(features, subset, seed, threads)
     bounds = choose_bounds(
         extract(base, subset, threads, progress), size, shrinkage=shrinkage, ridge=ridge, steps=steps,

@@ -60,6 +60,10 @@ def first_prime_bits(spec: LearnerSpec, room: int = SCORE_BITS) -> int:
     return bits
 
 
+RINGS = tuple(n for n in LARGEST_MODULUS_BITS if n <= 1 << 16)
+"""Ring dimensions that a plan may use."""
+
+
 def _cost(limbs: int, digit: int, special: int) -> int:
     """Transforms of one key switch at the top: what a rotation costs, up to a constant."""
     digits = -(-limbs // digit)
@@ -75,10 +79,11 @@ def choose_parameters(spec: LearnerSpec, ring_dimension: int | None = None, *, r
     Raises:
         PlanError: no ring up to 2^16 has the levels and slots.
     """
+    if ring_dimension is not None and ring_dimension not in RINGS:
+        raise PlanError(f"there is no ring of dimension {ring_dimension}; choose one of {', '.join(map(str, RINGS))}")
     levels, first = spec.score_levels, first_prime_bits(spec, room)
-    for n, limit in LARGEST_MODULUS_BITS.items():
-        if (ring_dimension is not None and n != ring_dimension) or n > 1 << 16:
-            continue
+    for n in RINGS if ring_dimension is None else (ring_dimension,):
+        limit = LARGEST_MODULUS_BITS[n]
         if n // 2 < spec.dimension * max(spec.columns, 2):
             continue
         best: tuple[int, int, int, int] | None = None
