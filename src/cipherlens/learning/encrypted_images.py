@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -113,6 +113,17 @@ class EncryptedImages(NotebookRepr):
         positions = self.task.circuit.layout.images
         labels = np.full(positions, NO_IMAGE) if self.labels is None else self.labels[index].astype(np.int64)
         return Batch(ciphertext, labels)
+
+    def part(self, span: range) -> EncryptedImages:
+        """Some of the ciphertexts, read into memory, with their labels and without the names."""
+        full = self.task.circuit.layout.images
+        return replace(
+            self,
+            images=min(self.images, span.stop * full) - span.start * full,
+            labels=None if self.labels is None else self.labels[span.start : span.stop],
+            names=b"",
+            rows=[self.rows[index] for index in span],
+        )
 
     def batches(self, engine: Engine) -> Iterator[Batch]:
         """Every ciphertext in turn; memory does not grow with their number."""

@@ -34,6 +34,9 @@ Progress = Callable[[str, float], None]
 GROUP = 4
 """Ciphertexts taken into the scatter sums at a time: their rotations are held in memory together."""
 
+PASS_SHARE = 0.6
+"""Share of all work, as `Progress` counts it, that the pass over the images is."""
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -75,10 +78,10 @@ def label_weights(
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """How far the pass over the images is, and all that it has made of them so far.
+    """What the pass over some images makes of them: all that it is at, or a share of it. See `merge`.
 
     Attributes:
-        batches: how many were taken in, from the first on.
+        batches: how many were taken in; where a pass goes on from its sums, from the first on.
         diagonals: the scatter sums, float64 (3, limbs, N) each; none for learners that solve nothing.
         columns: the class sums, one ciphertext a column.
     """
@@ -86,6 +89,27 @@ class Sums:
     batches: int
     diagonals: Sequence[NDArray[np.float64]]
     columns: Sequence[Ciphertext]
+
+
+def merge(evaluator: Evaluator, parts: Sequence[Sums]) -> Sums:
+    """The sums of the images of all parts together.
+
+    Residues are added modulo their primes and every sum has one representation, so the order of images and parts
+    changes no bit. The result shares no memory with the parts.
+    """
+
+    def added(first: NDArray[np.float64], *others: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = first.copy()
+        for other in others:
+            total = evaluator.engine.ring.add(total, other, evaluator.threads)
+        return total
+
+    diagonals = [added(*same) for same in zip(*(part.diagonals for part in parts), strict=True)]
+    columns = [
+        Ciphertext(added(*(c.data for c in same)), same[0].scale)
+        for same in zip(*(part.columns for part in parts), strict=True)
+    ]
+    return Sums(sum(part.batches for part in parts), diagonals, columns)
 
 
 class Checkpoints(Protocol):
@@ -136,18 +160,28 @@ class Trainer:
     ) -> EncryptedModel:
         """Train on `total` batches, of which `batches` are those that `restore` did not bring. progress: see `Progress`."""
         report = progress or (lambda stage, share: None)
-        spec = self.circuit.spec
+        for _ in self.take(batches):
+            if checkpoints is not None and checkpoints.due():
+                checkpoints.save(self.state())
+            report("images", PASS_SHARE * self._done / total)
+        return self.finish(progress)
+
+    def take(self, batches: Iterable[Batch]) -> Iterator[None]:
+        """Take batches into the sums, a group of them with each step of the iteration."""
         for group in _groups(batches, GROUP):
             self._add(group)
             self._done += len(group)
-            if checkpoints is not None and checkpoints.due():
-                checkpoints.save(self.state())
-            report("images", 0.6 * self._done / total)
+            yield
+
+    def finish(self, progress: Progress | None = None) -> EncryptedModel:
+        """The model of all batches that were taken in; the sums are used up. progress: see `Progress`."""
+        report = progress or (lambda stage, share: None)
+        spec = self.circuit.spec
         right_hand_side, centres = self._finish_sums()
         if not spec.solves:
             report("done", 1.0)
             return EncryptedModel(right_hand_side, centres, right_hand_side, None)
-        diagonals = self._finish_scatter(lambda share: report("scatter matrix", 0.6 + 0.25 * share))
+        diagonals = self._finish_scatter(lambda share: report("scatter matrix", PASS_SHARE + 0.25 * share))
         weights, residual = self._solve(diagonals, right_hand_side, lambda share: report("solve", 0.85 + 0.15 * share))
         return EncryptedModel(weights, centres, right_hand_side, residual)
 

@@ -1,6 +1,7 @@
 """The provider's side: trains and classifies on ciphertexts. Nothing here can decrypt, or imports what can."""
 
 from cipherlens.server.classifying import classify
+from cipherlens.server.cluster import open_cluster
 from cipherlens.server.training import train
 
-__all__ = ["classify", "train"]
+__all__ = ["classify", "open_cluster", "train"]

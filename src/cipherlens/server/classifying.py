@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from cipherlens.scheme.engine import Engine, usable_cores
 from cipherlens.scheme.evaluator import Evaluator
 from cipherlens.scheme.keys import EvaluationKeys
 from cipherlens.server.checks import check_keys
-from cipherlens.wire.packed import pack_ciphertext
+from cipherlens.server.shards import Cluster, packed_scores
 
 
 def classify(
@@ -25,14 +25,17 @@ def classify(
     threads: int | None = None,
     progress: Progress | None = None,
     engine: Engine | None = None,
+    cluster: Cluster | None = None,
 ) -> Reply:
     """Encrypted scores of encrypted images under an encrypted model.
 
-    Arguments as for `train`. The same inputs give the same bytes on every machine and with any number of threads.
+    Arguments as for `train`. The same inputs give the same bytes on every machine, with any number of threads
+    and on any cluster.
 
     Raises:
         KeyMismatch: model, data and keys that do not belong together.
         FormatError: a ciphertext that is not one.
+        ServerError: the cluster failed.
     """
     same_task([("the model", model.task, model.key_id), ("the data", data.task, data.key_id)])
     task = model.task
@@ -40,19 +43,22 @@ def classify(
     engine = engine or Engine(task.parameters)
     threads = threads or usable_cores()
     classifier = Classifier.prepare(task.circuit, Evaluator(engine, evaluation, threads), model.weights(engine))
-    single = Evaluator(engine, evaluation, 1)
     count = len(data.rows)
     scores = np.empty((count, score_bytes(task)), np.uint8)
     done = 0
 
-    def answer(index: int) -> tuple[int, Packed]:
-        query = data.batch(engine, index).ciphertext
-        return index, pack_ciphertext(engine, classifier.scores(single, query))
+    def watch(ahead: int) -> None:
+        if progress is not None:
+            progress("classifying", (done + ahead) / count)
 
-    with ThreadPoolExecutor(threads) as pool:
-        for index, packed in pool.map(answer, range(count)):
-            scores[index] = packed
-            done += 1
-            if progress is not None:
-                progress("classifying", done / count)
+    if cluster is None:
+        answers: Iterator[Packed] = (
+            packed[None] for packed in packed_scores(data, classifier, engine, evaluation, threads)
+        )
+    else:
+        answers = cluster.scores(classifier, data, evaluation, watch)
+    for packed in answers:
+        scores[done : done + len(packed)] = packed
+        done += len(packed)
+        watch(0)
     return Reply(task, model.key_id, model.counts, data.images, scores, model.lowered_tables(engine), data.names)
