@@ -35,6 +35,15 @@ PassphraseFile = Annotated[
 EvaluationKeysFile = Annotated[
     Path, typer.Option("--evaluation-keys", help="KEYS/evaluation.cl, which the owner gave to the server.")
 ]
+ClusterName = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ray[://HOST:PORT]",
+        show_default=False,
+        help="Share the work among the machines of a Ray cluster; without an address, start Ray on this one.",
+    ),
+]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Name images that cannot be read, and go on.")]
 
 P = ParamSpec("P")

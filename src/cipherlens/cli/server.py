@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cipherlens.cli.options import EvaluationKeysFile, Json, Threads, check_output, command, different_files
+from cipherlens.cli.options import (
+    ClusterName,
+    EvaluationKeysFile,
+    Json,
+    Threads,
+    check_output,
+    command,
+    different_files,
+)
 from cipherlens.cli.output import Bar, Output, peak_memory, plural, size
 from cipherlens.cli.remote import InsecureHttp, Remote, ServerUrl, TokenFile, classify_remotely, train_remotely
+from cipherlens.errors import InputError
 
 if TYPE_CHECKING:
     from cipherlens.learning.encrypted_images import EncryptedImages
     from cipherlens.learning.results import Reply, TrainedModel
     from cipherlens.scheme.engine import Engine
+    from cipherlens.server.shards import Cluster
 
 Data = Annotated[
     list[Path], typer.Option("--data", help="Encrypted images; repeat it for those of several contributors.")
@@ -29,6 +40,7 @@ def train(
     server: ServerUrl = None,
     token_file: TokenFile = None,
     insecure_http: InsecureHttp = False,
+    cluster: ClusterName = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -41,13 +53,14 @@ def train(
     from cipherlens.wire.container import Kind
 
     output = Output(as_json)
+    _check_place(server, cluster)
     remote = Remote.of(server, token_file, insecure_http, threads)
     if remote is not None:
         train_remotely(remote, data, evaluation_keys, out, output)
         return
     check_output(out, [*data, evaluation_keys], Kind.MODEL)
     with output.progress("reading") as bar:
-        model, engine = train_files(data, evaluation_keys, threads, bar)
+        model, engine = train_files(data, evaluation_keys, threads, bar, cluster)
     model.save(out)
     images, written = int(model.counts.sum()), out.stat().st_size
     output.facts([(str(out), f"{model.task.spec.kind} on {plural(images, 'image')}, {size(written)}, encrypted")])
@@ -63,6 +76,7 @@ def classify(
     server: ServerUrl = None,
     token_file: TokenFile = None,
     insecure_http: InsecureHttp = False,
+    cluster: ClusterName = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -73,13 +87,14 @@ def classify(
     from cipherlens.wire.container import Kind
 
     output = Output(as_json)
+    _check_place(server, cluster)
     remote = Remote.of(server, token_file, insecure_http, threads)
     if remote is not None:
         classify_remotely(remote, model, data, evaluation_keys, out, output)
         return
     check_output(out, [model, data, evaluation_keys], Kind.REPLY)
     with output.progress("reading") as bar:
-        reply, engine = classify_files(model, data, evaluation_keys, threads, bar)
+        reply, engine = classify_files(model, data, evaluation_keys, threads, bar, cluster)
     reply.save(out)
     written = out.stat().st_size
     output.facts([(str(out), f"scores of {plural(reply.images, 'image')}, {size(written)}, encrypted")])
@@ -136,8 +151,10 @@ def recompute(
     return 0 if verdict.identical else 1
 
 
-def train_files(data: list[Path], evaluation_keys: Path, threads: int | None, bar: Bar) -> tuple[TrainedModel, Engine]:
-    """Train on files of encrypted images. Raises what `cipherlens.server.train` and reading raise."""
+def train_files(
+    data: list[Path], evaluation_keys: Path, threads: int | None, bar: Bar, cluster: str | None = None
+) -> tuple[TrainedModel, Engine]:
+    """Train on files of encrypted images. Raises what `cipherlens.server.train`, `open_cluster` and reading raise."""
     from cipherlens.learning.encrypted_images import EncryptedImages, same_task
     from cipherlens.scheme.engine import Engine
     from cipherlens.server import train as train_model
@@ -151,13 +168,15 @@ def train_files(data: list[Path], evaluation_keys: Path, threads: int | None, ba
     engine = Engine(task.parameters)
     bar.stage("reading keys")
     keys = read_evaluation_keys(evaluation_keys, engine, task.circuit.key_requests(), threads=threads)
-    return train_model(sets, keys, threads=threads, progress=bar.share, engine=engine), engine
+    with _opened(cluster, bar) as machines:
+        model = train_model(sets, keys, threads=threads, progress=bar.share, engine=engine, cluster=machines)
+    return model, engine
 
 
 def classify_files(
-    model: Path, data: Path, evaluation_keys: Path, threads: int | None, bar: Bar
+    model: Path, data: Path, evaluation_keys: Path, threads: int | None, bar: Bar, cluster: str | None = None
 ) -> tuple[Reply, Engine]:
-    """Classify a file of encrypted images. Raises what `cipherlens.server.classify` and reading raise."""
+    """Classify a file of encrypted images. Raises what `cipherlens.server.classify`, `open_cluster` and reading raise."""
     from cipherlens.learning.encrypted_images import EncryptedImages, same_task
     from cipherlens.learning.results import TrainedModel
     from cipherlens.scheme.engine import Engine
@@ -169,7 +188,31 @@ def classify_files(
     engine = Engine(trained.task.parameters)
     bar.stage("reading keys")
     keys = read_evaluation_keys(evaluation_keys, engine, trained.task.circuit.key_requests(), threads=threads)
-    return classify_images(trained, images, keys, threads=threads, progress=bar.share, engine=engine), engine
+    with _opened(cluster, bar) as machines:
+        reply = classify_images(
+            trained, images, keys, threads=threads, progress=bar.share, engine=engine, cluster=machines
+        )
+    return reply, engine
+
+
+def _check_place(server: str | None, cluster: str | None) -> None:
+    """Raises InputError for a name that is no cluster's, and for two places to work at."""
+    from cipherlens.server.cluster import check_cluster
+
+    if cluster is None:
+        return
+    if server is not None:
+        raise InputError("--server decides itself where it computes; leave --server or --cluster away")
+    check_cluster(cluster)
+
+
+def _opened(cluster: str | None, bar: Bar) -> AbstractContextManager[Cluster | None]:
+    from cipherlens.server import open_cluster
+
+    if cluster is None:
+        return nullcontext()
+    bar.stage("joining the cluster")
+    return open_cluster(cluster)
 
 
 def _finish(

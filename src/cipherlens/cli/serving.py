@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cipherlens.cli.options import Json, Threads, command
+from cipherlens.cli.options import ClusterName, Json, Threads, command
 from cipherlens.cli.output import Output
 from cipherlens.errors import InputError
 
@@ -38,6 +38,7 @@ def serve(
     insecure_http: Annotated[
         bool, typer.Option("--insecure-http", help="Listen beyond loopback without TLS, behind a proxy that adds it.")
     ] = False,
+    cluster: ClusterName = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -46,12 +47,15 @@ def serve(
     Everything lies in one folder. It can be killed at any moment: whatever it confirmed is there after the next start,
     and jobs go on. Its log goes to stderr.
     """
+    from cipherlens.server.cluster import check_cluster
     from cipherlens.service.settings import Settings
     from cipherlens.service.supervisor import Supervisor
 
     output = Output(as_json)
+    if cluster is not None:
+        check_cluster(cluster)
     settings = Settings(
-        data=data.absolute(), host=host, port=port, workers=workers, threads=threads, tls_cert=_absolute(tls_cert),
+        data=data.absolute(), host=host, port=port, workers=workers, threads=threads, cluster=cluster, tls_cert=_absolute(tls_cert),
         tls_key=_absolute(tls_key), insecure_http=insecure_http,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ process or node held.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -74,9 +75,11 @@ class RayCluster:
     """
 
     def __init__(self, address: str | None, *, threads: int | None = None, shard: int | None = None) -> None:
-        """address: HOST:PORT of a running cluster that this machine belongs to; None starts Ray here. threads: cores
-        that one shard takes; by default up to four, of which more make sums no faster. shard: ciphertexts in one at
-        most; by default what the object store has room for.
+        """Join or start.
+
+        address: HOST:PORT of a running cluster that this machine belongs to; None starts Ray here. threads: cores that
+        one shard takes; by default up to four, as more make sums no faster. shard: ciphertexts in one at most; by
+        default what the object stores have room for.
 
         Raises:
             ServerError: no cluster answers there, or one of other versions, or no node has that many cores.
@@ -91,7 +94,7 @@ class RayCluster:
             options = {"address": address}
         with _own_signals():
             try:
-                ray.init(**options, log_to_driver=False, logging_level="ERROR")
+                ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
             except (RuntimeError, ValueError, ConnectionError) as error:
                 where = "on this machine" if address is None else f"at {address}"
                 raise ServerError(f"there is no joining the Ray cluster {where}: {_line(error)}") from None

@@ -23,6 +23,7 @@ class Settings(BaseModel):
         host, port: where to listen; port 0 lets the system choose.
         workers: jobs that are computed side by side, each in a process of its own.
         threads: of each worker; None shares the usable cores among the workers.
+        cluster: name of a cluster that computes shards of each job, as `cipherlens.server.open_cluster` takes it.
         tls_cert, tls_key: PEM files; both or neither.
         insecure_http: listen beyond loopback without TLS, behind a proxy that adds it for instance.
         quota_bytes: what a new tenant may store. quota_jobs: what it may have queued and running together.
@@ -40,6 +41,7 @@ class Settings(BaseModel):
     port: int = Field(default=8750, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=1024)
     threads: int | None = Field(default=None, ge=1)
+    cluster: str | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
     insecure_http: bool = False

@@ -6,15 +6,16 @@ import signal
 import sys
 import threading
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
-from cipherlens.errors import CipherlensError, PlanError
+from cipherlens.errors import CipherlensError, PlanError, ServerError
 from cipherlens.learning.encrypted_images import EncryptedImages, same_task
 from cipherlens.learning.results import Reply, TrainedModel
 from cipherlens.learning.task import PublicTask
 from cipherlens.planning.cost import training_memory
 from cipherlens.scheme.engine import Engine, usable_cores
 from cipherlens.scheme.keys import EvaluationKeys
-from cipherlens.server import classify, train
+from cipherlens.server import classify, open_cluster, train
 from cipherlens.service.checkpoints import FileCheckpoints
 from cipherlens.service.database import Database, new_id
 from cipherlens.service.headers import Description
@@ -25,6 +26,9 @@ from cipherlens.service.process import end_with_parent
 from cipherlens.service.settings import Settings
 from cipherlens.wire.container import Kind
 from cipherlens.wire.keys import read_evaluation_keys
+
+if TYPE_CHECKING:
+    from cipherlens.server.ray_cluster import RayCluster
 
 IDLE_SECONDS = 0.1
 FORGET_SECONDS = 30.0
@@ -88,6 +92,7 @@ class Worker:
         self._jobs = Jobs(database, self._store, settings.lease_seconds)
         self._threads = settings.threads or max(1, usable_cores() // settings.workers)
         self._keys: tuple[tuple[str, str], Engine, EvaluationKeys] | None = None
+        self._cluster: RayCluster | None = None
         self.stop = threading.Event()
 
     def run(self) -> None:
@@ -116,6 +121,9 @@ class Worker:
         except Stopping:
             self._jobs.give_back(claim)
             end = "given back"
+        except ServerError as error:
+            self.leave()  # so that the next job joins the cluster anew
+            end = self._fail(claim, type(error).__name__, str(error))
         except CipherlensError as error:
             end = self._fail(claim, type(error).__name__, str(error))
         except MemoryError:
@@ -155,14 +163,31 @@ class Worker:
             self.stop.is_set,
             lambda: self._jobs.saved(claim),
         )
-        return train(sets, keys, threads=self._threads, progress=hold.progress, engine=engine, checkpoints=checkpoints)
+        return train(
+            sets, keys, threads=self._threads, progress=hold.progress, engine=engine, checkpoints=checkpoints,
+            cluster=self._join(),
+        )  # fmt: skip
 
     def _classify(self, claim: Claim, hold: Hold) -> Reply:
         model = TrainedModel.load(self._store.path(claim.tenant_id, claim.inputs["model"][0]))
         query = self._images(claim, claim.inputs["query"][0])
         same_task([("the model", model.task, model.key_id), ("the query", query.task, query.key_id)])
         engine, keys = self._evaluation(claim, model.task, query.images)
-        return classify(model, query, keys, threads=self._threads, progress=hold.progress, engine=engine)
+        return classify(
+            model, query, keys, threads=self._threads, progress=hold.progress, engine=engine, cluster=self._join()
+        )
+
+    def _join(self) -> RayCluster | None:
+        """The cluster of the settings. Raises InputError and ServerError."""
+        if self._cluster is None and self._settings.cluster is not None:
+            self._cluster = open_cluster(self._settings.cluster)
+        return self._cluster
+
+    def leave(self) -> None:
+        """Leave the cluster, if there is one."""
+        if self._cluster is not None:
+            self._cluster.close()
+            self._cluster = None
 
     def _images(self, claim: Claim, file_id: str) -> EncryptedImages:
         return EncryptedImages.load(self._store.path(claim.tenant_id, file_id))
@@ -199,6 +224,7 @@ def main(settings_json: str, name: str, pipe: str) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the supervisor sees to its children
     worker.run()
+    worker.leave()
     database.close()
 
 
