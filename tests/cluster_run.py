@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -76,7 +77,9 @@ class World:
         rows = [one.rows[i] for i in range(len(one.rows))] * TIMES
         self.long = replace(one, images=one.images * TIMES, labels=np.tile(one.labels, (TIMES, 1)), rows=rows)
         self.expected = self.bytes_of(train(self.long, self.keys, engine=self.engine))
-        self.ray = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+        self.logs = tempfile.TemporaryDirectory(prefix="ray-")  # pytest's folders are too deep for sockets
+        head = {**NODE, "include_dashboard": False, "temp_dir": self.logs.name}
+        self.ray = Cluster(initialize_head=True, head_node_args=head)
         self.second = self.ray.add_node(**NODE)
         self.name = f"ray://{self.ray.address}"
 
@@ -245,6 +248,7 @@ def main(folder: Path) -> dict[str, Any]:
             cluster, lambda: bool(tasks()) and not world.ray.remove_node(world.second, allow_graceful=False)
         )
     world.ray.shutdown()
+    world.logs.cleanup()
     return happened
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -171,7 +172,10 @@ def test_a_server_decides_itself(material: Material, tmp_path: Path, capsys: pyt
 def happened(material: Material) -> dict[str, Any]:
     """What `cluster_run.py` saw."""
     folder = material.keys.parent
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    environment = {
+        **os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }  # fmt: skip
     run = Path(__file__).with_name("cluster_run.py")
     done = subprocess.run(
         [sys.executable, str(run), str(folder)],

@@ -14,9 +14,12 @@ from cipherlens._evaluator import available_kernels
 from cipherlens.errors import InputError, KeyMismatch, PlanError, RangeError
 from cipherlens.features.feature_map import FeatureMap
 from cipherlens.features.whitening import Whitening
+from cipherlens.learning.circuit import Circuit
 from cipherlens.learning.encrypted_images import EncryptedImages
+from cipherlens.learning.learners import LearnerSpec
 from cipherlens.learning.noise import noise_model, score_noise
 from cipherlens.learning.results import Reply, TrainedModel
+from cipherlens.learning.training import Trainer
 from cipherlens.learning.twin import ClearModel, fit_clear, fit_simulated
 from cipherlens.owner.keys import Keys
 from cipherlens.planning.calibration import speed
@@ -117,6 +120,24 @@ def test_modelled_noise_is_of_the_size_of_the_real_one(learner: str, classes: in
     scores = answers.scores[:, 1:] if classes == 2 else answers.scores
     strayed = np.std((scores - opened.scores(columns)) @ np.linalg.inv(opened.mixing))
     assert 1 / 4 < strayed / score_noise(circuit) < 4
+
+
+@pytest.mark.parametrize(("dimension", "classes"), [(32, 2), (128, 2), (256, 10), (512, 2)])
+@pytest.mark.parametrize("learner", ["ridge", "linear_means"])
+def test_sums_are_averaged_accurately_up_to_the_most_images(learner: Any, dimension: int, classes: int) -> None:
+    spec = LearnerSpec(learner, classes, dimension)
+    parameters = choose_parameters(spec)
+    circuit, engine = Circuit(parameters, spec), Engine(parameters)
+    n, scale = circuit.most_images, parameters.scales[circuit.top - 1]
+    assert n > 10**6
+    for images in np.linspace(n / 2, n, 20):
+        for factor in (0.5 / images, 0.5 * spec.schedule.gram / images)[: 1 + spec.solves]:
+            wanted = circuit.layout.at_first_position(factor).astype(np.complex128)
+            found = engine.encoder.project(engine.encoder.embed(wanted, scale), scale)
+            assert np.abs(found - wanted).max() < 1e-2 * abs(factor)
+    counts = np.full(classes, n // classes + 1)
+    with pytest.raises(PlanError, match=f"average up to {n:,} images, and there are {counts.sum():,}"):
+        Trainer(circuit, Evaluator(engine), counts)
 
 
 # --- data sets -------------------------------------------------------------------------------------------------------

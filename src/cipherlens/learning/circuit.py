@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import isqrt, log2, prod
+from math import isqrt, log2, prod, sqrt
 
 from cipherlens.errors import PlanError
 from cipherlens.layout.feature_major import FeatureMajor
@@ -15,6 +15,10 @@ from cipherlens.scheme.parameters import Parameters
 LARGEST_SCALE = 2.0**150
 """Far above every planned scale (two primes and what the solve's factors add); it and its inverse are far from the ends
 of what a float holds."""
+
+FACTOR_ERROR = 1e-3
+"""How far off the factor 1/n may be, one standard deviation. The owner refuses a model whose constant feature is off by
+ten times as much."""
 
 
 def levels_needed(spec: LearnerSpec) -> int:
@@ -189,6 +193,16 @@ class Circuit:
             return self.parameters.scales[self.score_level]
         above = self.score_level + 1
         return self.parameters.rescaled(self.weight_scale * self.parameters.scales[above], above)
+
+    @property
+    def most_images(self) -> int:
+        """Training images up to which the sums are divided by their number accurately enough.
+
+        The sums are multiplied by a plaintext that is 0.5 / n, or 0.5 gram / n, at b = 0 and zero elsewhere. Its 2B
+        coefficients are integers, so their roundings leave sqrt(2B / 12) in each slot, next to 0.5 / n times the scale.
+        """
+        factor = 0.5 * min(1.0, abs(self.spec.schedule.gram)) if self.spec.solves else 0.5
+        return int(FACTOR_ERROR * factor * self.parameters.scales[self.top - 1] / sqrt(2 * self.layout.batch / 12))
 
     @property
     def largest_score(self) -> float:

@@ -133,11 +133,21 @@ class Trainer:
     """
 
     def __init__(self, circuit: Circuit, evaluator: Evaluator, counts: NDArray[np.int64]) -> None:
-        """counts: (k,), images of each class in all data together; InputError when a class is empty."""
+        """counts: (k,), images of each class in all data together.
+
+        Raises:
+            InputError: a class is empty.
+            PlanError: more images than the scales of the plan can average.
+        """
         if counts.shape != (circuit.spec.classes,) or counts.min() < 1:
             raise InputError(f"training needs at least one image of each of the {circuit.spec.classes} classes")
         self.circuit, self.evaluator, self.counts = circuit, evaluator, counts
         self.images = int(counts.sum())
+        if self.images > circuit.most_images:
+            raise PlanError(
+                f"the scales of this plan average up to {circuit.most_images:,} images, and there are "
+                f"{self.images:,}; train on fewer, or plan with more features"
+            )
         self.targets, self.centre_weights = label_weights(circuit, counts)
         self._diagonals: list[NDArray[np.float64]] = []
         self._sums: list[Ciphertext] = []

@@ -95,7 +95,7 @@ class RayCluster:
         with _own_signals():
             try:
                 ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
-            except (RuntimeError, ValueError, ConnectionError) as error:
+            except (RuntimeError, ValueError, ConnectionError, ray.exceptions.RayError) as error:
                 where = "on this machine" if address is None else f"at {address}"
                 raise ServerError(f"there is no joining the Ray cluster {where}: {_line(error)}") from None
         try:

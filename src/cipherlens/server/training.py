@@ -40,6 +40,7 @@ def train(
     Raises:
         KeyMismatch: data, keys or tasks that do not belong together.
         InputError: no labels, or a class without images.
+        PlanError: more images than the task's scales can average, or a cluster whose nodes have too little room.
         FormatError: a ciphertext that is not one.
         ServerError: the cluster failed.
     """
@@ -60,7 +61,7 @@ def train(
         trainer.restore(sums)
     total = sum(len(s.rows) for s in sets)
     if cluster is None:
-        places = [(images, index) for images in sets for index in range(len(images.rows))]
+        places = ((images, index) for images in sets for index in range(len(images.rows)))
         batches = (images.batch(engine, index) for images, index in islice(places, trainer.state().batches, None))
         trained = trainer.train(batches, total, progress, checkpoints)
     else:
