@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # More arguments for pytest, the demonstration or a benchmark: make test ARGS="-k engine -x"
 ARGS ?=
 
-.PHONY: help build test demo lint format bench bench-peers bench-engine bench-learning bench-service docs core-test clean distclean
+.PHONY: help build test demo lint format bench bench-peers bench-engine bench-learning bench-service bench-scaling docs core-test clean distclean
 
 help:  ## this list
 	@echo "Cipherlens: image classifiers on encrypted images. Targets:"
@@ -88,6 +88,9 @@ bench-learning: build  ## training and classifying, encrypted and in the clear
 
 bench-service: build  ## the service beside the file workflow, and under load
 	@$(BIN)/python benchmarks/service.py $(ARGS)
+
+bench-scaling: build  ## training on one local node and on two
+	@$(BIN)/python benchmarks/scaling.py --measure $(ARGS)
 
 docs: build  ## docs/ as a site of pages under site/, all links checked
 	@$(BIN)/mkdocs build --strict --quiet

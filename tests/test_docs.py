@@ -18,11 +18,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
+CLUSTER = "needs several machines; tests/test_cluster.py runs these commands on two nodes"
+
 NOT_RUN = {
     "make demo": "builds an environment and takes minutes; the demonstration has tests of its own",
     "make test": "is what runs this test",
     "pip install '.[owner]'    # who encrypts and decrypts": "compiles the core into another environment",
     "pip install '.[server]'   # who computes: neither image nor network libraries": "as above",
+    "cipherlens train --cluster ray --data train.cl --evaluation-keys KEYS/evaluation.cl --out model.cl": CLUSTER,
+    "cipherlens classify --cluster ray://10.0.0.1:6379 --model model.cl --data query.cl --evaluation-keys "
+    "KEYS/evaluation.cl --out reply.cl": CLUSTER,
+    "cipherlens serve --cluster ray://10.0.0.1:6379 --data provider": CLUSTER,
+    "export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0                       # on every machine": CLUSTER,
+    "ray start --head --object-store-memory=20000000000                        # on one": CLUSTER,
+    "ray start --address=10.0.0.1:6379 --object-store-memory=20000000000       # on the others": CLUSTER,
 }
 """Commands that cannot run in a test, and why. Everything else that a page shows as a command runs."""
 
@@ -190,11 +199,12 @@ def test_the_security_table_of_the_pages_is_that_of_the_code() -> None:
         assert limits in page.read_text(encoding="utf-8")
 
 
-def test_figures_are_those_of_the_results() -> None:
-    """After `make bench-learning` or `make bench-engine`: python benchmarks/page.py."""
-    script = ROOT / "benchmarks" / "page.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"run python benchmarks/page.py\n{done.stdout}{done.stderr}"
+@pytest.mark.parametrize(("script", "again"), [("page.py", ""), ("scaling.py", " --page")])
+def test_figures_are_those_of_the_results(script: str, again: str) -> None:
+    """After `make bench-learning` or `make bench-engine`: python benchmarks/page.py, and scaling.py --page."""
+    command = [sys.executable, str(ROOT / "benchmarks" / script), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"run python benchmarks/{script}{again}\n{done.stdout}{done.stderr}"
 
 
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:

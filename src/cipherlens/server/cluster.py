@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import secrets
+import sys
 from typing import TYPE_CHECKING
 
 from cipherlens.errors import InputError
@@ -38,6 +41,11 @@ def open_cluster(name: str, *, threads: int | None = None) -> RayCluster:
         ServerError: no cluster answers at this address, or one that does not fit.
     """
     address = check_cluster(name)
+    if address is None and "ray" not in sys.modules:
+        # Its ports listen on every interface. Ray reads a token once, when it is first imported; later it makes one in
+        # ~/.ray itself, which others on this machine may be able to read.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         from cipherlens.server.ray_cluster import RayCluster
     except ModuleNotFoundError as error:

@@ -97,6 +97,7 @@ class RayCluster:
                 ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
             except (RuntimeError, ValueError, ConnectionError, ray.exceptions.RayError) as error:
                 where = "on this machine" if address is None else f"at {address}"
+                self.close()
                 raise ServerError(f"there is no joining the Ray cluster {where}: {_line(error)}") from None
         try:
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
