@@ -26,8 +26,8 @@ NOT_RUN = {
     "pip install '.[owner]'    # who encrypts and decrypts": "compiles the core into another environment",
     "pip install '.[server]'   # who computes: neither image nor network libraries": "as above",
     "cipherlens train --cluster ray --data train.cl --evaluation-keys KEYS/evaluation.cl --out model.cl": CLUSTER,
-    "cipherlens classify --cluster ray://10.0.0.1:6379 --model model.cl --data query.cl --evaluation-keys "
-    "KEYS/evaluation.cl --out reply.cl": CLUSTER,
+    "cipherlens classify --cluster ray://10.0.0.1:6379 --model model.cl --data query.cl       "
+    "--evaluation-keys KEYS/evaluation.cl --out reply.cl": CLUSTER,
     "cipherlens serve --cluster ray://10.0.0.1:6379 --data provider": CLUSTER,
     "export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0                       # on every machine": CLUSTER,
     "ray start --head --object-store-memory=20000000000                        # on one": CLUSTER,

@@ -85,7 +85,7 @@ class RayCluster:
             ServerError: no cluster answers there, or one of other versions, or no node has that many cores.
         """
         os.environ.update(ENVIRONMENT)
-        options: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        options: dict[str, Any] = {"include_dashboard": False}
         if address is None:
             memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
             options |= {"num_cpus": usable_cores(), "object_store_memory": int(STORE_SHARE * memory)}
