@@ -10,6 +10,7 @@ from typer.main import get_command
 
 from cipherlens import __version__
 from cipherlens.cli.decrypting import decrypt
+from cipherlens.cli.deleting import delete, receipt_app, stored
 from cipherlens.cli.doctor import doctor
 from cipherlens.cli.inspecting import inspect
 from cipherlens.cli.options import Json, Threads, command
@@ -17,7 +18,7 @@ from cipherlens.cli.output import Output
 from cipherlens.cli.owner import encrypt, keys_app
 from cipherlens.cli.planning import plan
 from cipherlens.cli.server import classify, recompute, train
-from cipherlens.cli.serving import serve, token_app
+from cipherlens.cli.serving import audit_app, serve, token_app
 
 HELP = """Train and apply image classifiers on encrypted images.
 
@@ -81,10 +82,14 @@ app.command(rich_help_panel=OWNER)(plan)
 app.add_typer(keys_app, name="keys", rich_help_panel=OWNER)
 app.command(rich_help_panel=OWNER)(encrypt)
 app.command(rich_help_panel=OWNER)(decrypt)
+app.command(rich_help_panel=OWNER)(stored)
+app.command(rich_help_panel=OWNER)(delete)
+app.add_typer(receipt_app, name="receipt", rich_help_panel=OWNER)
 app.command(rich_help_panel=SERVER)(train)
 app.command(rich_help_panel=SERVER)(classify)
 app.command(rich_help_panel=SERVER)(serve)
 app.add_typer(token_app, name="token", rich_help_panel=SERVER)
+app.add_typer(audit_app, name="audit", rich_help_panel=SERVER)
 app.command(rich_help_panel=EVERYBODY)(recompute)
 app.command(rich_help_panel=EVERYBODY)(inspect)
 app.command(rich_help_panel=EVERYBODY)(doctor)

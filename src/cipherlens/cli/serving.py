@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +13,22 @@ from cipherlens.cli.options import ClusterName, Json, Threads, command
 from cipherlens.cli.output import Output
 from cipherlens.errors import InputError
 
+if TYPE_CHECKING:
+    from cipherlens.service.audit import Head
+
 DataFolder = Annotated[Path, typer.Option("--data", help="The service's folder; made when it does not exist.")]
 
+Retention = Annotated[
+    float | None,
+    typer.Option(
+        "--retention-days",
+        min=0.0,
+        show_default=False,
+        help="Delete files, and all that was made of them, after so long.",
+    ),
+]
+
+audit_app = typer.Typer(help="The audit log: who did what and when.", no_args_is_help=True)
 token_app = typer.Typer(help="Tokens: what owners and contributors show to the service.", no_args_is_help=True)
 
 
@@ -39,6 +53,7 @@ def serve(
         bool, typer.Option("--insecure-http", help="Listen beyond loopback without TLS, behind a proxy that adds it.")
     ] = False,
     cluster: ClusterName = None,
+    retention_days: Retention = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -56,7 +71,7 @@ def serve(
         check_cluster(cluster)
     settings = Settings(
         data=data.absolute(), host=host, port=port, workers=workers, threads=threads, cluster=cluster, tls_cert=_absolute(tls_cert),
-        tls_key=_absolute(tls_key), insecure_http=insecure_http,
+        tls_key=_absolute(tls_key), insecure_http=insecure_http, retention_days=_days(retention_days),
     )  # fmt: skip
 
     def listening(url: str) -> None:
@@ -79,9 +94,13 @@ def create(
         str | None, typer.Option("--dataset", show_default=False, help="The data set that a contributor adds to.")
     ] = None,
     note: Annotated[str, typer.Option("--note", help="Who got it, for your list.")] = "",
+    retention_days: Retention = None,
     as_json: Json = False,
 ) -> None:
-    """Make a token. It is shown once: only its hash is stored."""
+    """Make a token. It is shown once: only its hash is stored.
+
+    --retention-days is the limit of the whole tenant from now on, in place of the one of `serve`.
+    """
     from cipherlens.service.database import Database
     from cipherlens.service.pieces import make_folder
     from cipherlens.service.settings import Settings
@@ -90,7 +109,9 @@ def create(
     output = Output(as_json)
     make_folder(data.absolute())
     database = Database(data.absolute())
-    token = create_token(database, Settings(data=data), tenant, Scope(scope.value), dataset, note)
+    token = create_token(
+        database, Settings(data=data.absolute()), tenant, Scope(scope.value), dataset, note, _days(retention_days)
+    )
     database.close()
     output.say(token)
     output.finish({"command": "token create", "tenant": tenant, "scope": scope.value, "token": token})
@@ -125,14 +146,60 @@ def revoke(
 ) -> None:
     """From now on a token counts for nothing, in running uploads too."""
     from cipherlens.service.database import Database
+    from cipherlens.service.settings import Settings
     from cipherlens.service.tokens import revoke_token
 
     output = Output(as_json)
     database = Database(_existing(data))
-    revoke_token(database, token_id)
+    revoke_token(database, Settings(data=data.absolute()), token_id)
     database.close()
     output.say(f"{token_id} is revoked")
     output.finish({"command": "token revoke", "token_id": token_id})
+
+
+@audit_app.command("verify")
+@command
+def verify(
+    data: DataFolder,
+    head: Annotated[
+        str | None,
+        typer.Option("--head", metavar="NUMBER:SHA256", show_default=False, help="A head that you noted earlier."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check that no record of the audit log was altered or removed; prints its head, to be noted elsewhere."""
+    from cipherlens.service.audit import Audit
+
+    output = Output(as_json)
+    found = Audit(_existing(data)).verify(_head(head))
+    if found.first > 1:
+        output.say(f"begins with record {found.first}; older files are not here")
+    output.say(
+        f"{found.head.number - found.first + 1} records in one chain; head {found.head.number}:{found.head.sha256}"
+    )
+    output.finish(
+        {
+            "command": "audit verify", "first": found.first, "records": found.head.number - found.first + 1,
+            "head": f"{found.head.number}:{found.head.sha256}",
+        }
+    )  # fmt: skip
+
+
+def _head(text: str | None) -> Head | None:
+    from cipherlens.service.audit import Head
+
+    if text is None:
+        return None
+    number, _, sha256 = text.partition(":")
+    if not (number.isascii() and number.isdigit() and len(number) < 19 and len(sha256) == 64):
+        raise InputError("a head is NUMBER:SHA256, as `cipherlens audit verify` printed it")
+    return Head(int(number), sha256)
+
+
+def _days(days: float | None) -> float | None:
+    if days == 0:
+        raise InputError("a retention of 0 days would delete files while they arrive; give a larger number")
+    return days
 
 
 def _existing(data: Path) -> Path:

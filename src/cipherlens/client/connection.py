@@ -9,14 +9,18 @@ from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from cipherlens.client.deletion import DeletionPlan, order_deletion, plan_deletion, read_receipt
 from cipherlens.client.http import Http
 from cipherlens.client.jobs import DONE, Job, idempotency_key
 from cipherlens.client.transfer import (
     Progress,
     RemoteFile,
     describe,
+    described,
     download,
     find,
     read_id,
@@ -24,12 +28,13 @@ from cipherlens.client.transfer import (
     sha256_of,
     upload,
 )
-from cipherlens.errors import FormatError, InputError, ServerError
+from cipherlens.errors import FormatError, InputError, SecurityError, ServerError
 from cipherlens.learning.encrypted_images import EncryptedImages
 from cipherlens.learning.results import Reply, TrainedModel
 from cipherlens.scheme.keys import EvaluationKeys
 from cipherlens.wire.container import Kind, Reader
 from cipherlens.wire.keys import write_evaluation_keys
+from cipherlens.wire.receipt import SignedReceipt, read_public_key
 
 POLL_SECONDS = 0.5
 """Between two questions about a job, when the server's stream of events has ended early."""
@@ -113,6 +118,63 @@ class Connection:
         """Delete a data set; one that is gone already is no failure."""
         self._http.json("DELETE", f"/v1/datasets/{_id(data_set)}", idempotent=True, expected=(404,))
 
+    # ---- deleting with everything derived ------------------------------------------------------------------------
+
+    def files(self) -> list[RemoteFile]:
+        """The newest complete files of this token's tenant."""
+        listed = self._list("/v1/files", "files")
+        return [described(values) for values in listed if values.get("state") == "ready"]
+
+    def data_sets(self) -> list[dict[str, Any]]:
+        """The newest data sets, as the server lists them."""
+        return self._list("/v1/datasets", "datasets")
+
+    def plan_deletion(
+        self, *, file: RemoteFile | None = None, data_set: str | None = None, key: str | None = None
+    ) -> DeletionPlan:
+        """What would go with one file, a data set and its files, or everything under a key; nothing is deleted yet.
+
+        Models, replies and jobs that were made of it are part of it. Raises InputError unless one thing is named.
+        """
+        named = {"file": file.id if file is not None else None, "data_set": data_set, "key": key}
+        given = [(kind, id) for kind, id in named.items() if id is not None]
+        if len(given) != 1:
+            raise InputError("name one thing to delete: a file, a data set or a key")
+        kind, id = given[0]
+        return plan_deletion(self._http, kind, _id(id))
+
+    def erase(self, plan: DeletionPlan) -> SignedReceipt:
+        """Delete exactly what a plan shows, for good, and cancel the jobs in it; returns the server's receipt.
+
+        The receipt is checked against the key that the server shows now; keep that key, and compare it over the years.
+        """
+        receipt = order_deletion(self._http, plan)
+        self._check(receipt)
+        return receipt
+
+    def receipts(self) -> list[dict[str, Any]]:
+        """The newest deletions in short, as the server lists them, also those by a retention limit."""
+        return self._list("/v1/deletions", "receipts")
+
+    def receipt(self, receipt_id: str) -> SignedReceipt:
+        """A receipt of an earlier deletion, checked as `erase` does."""
+        answer = self._http.json("GET", f"/v1/deletions/{_id(receipt_id)}", idempotent=True)
+        receipt = read_receipt(answer or {})
+        self._check(receipt)
+        return receipt
+
+    def service_key(self) -> Ed25519PublicKey:
+        """The public key that this server signs receipts with."""
+        pem = (self._http.json("GET", "/v1/identity", idempotent=True) or {}).get("public_key")
+        try:
+            return read_public_key(pem.encode() if isinstance(pem, str) else b"")
+        except FormatError:
+            raise ServerError("the server shows no public key; check that it is a Cipherlens server") from None
+
+    def usage(self) -> dict[str, Any]:
+        """What this token's tenant stores and may store, as the server says it."""
+        return self._http.json("GET", "/v1/usage", idempotent=True) or {}
+
     # ---- jobs ----------------------------------------------------------------------------------------------------
 
     def start_fit(self, data: Images | Sequence[Images], keys: KeysLike, *, progress: Progress | None = None) -> Job:
@@ -140,10 +202,7 @@ class Connection:
 
     def jobs(self) -> list[Job]:
         """The newest jobs of this token's tenant, as many as the server lists."""
-        listed = (self._http.json("GET", "/v1/jobs", idempotent=True) or {}).get("jobs")
-        if not isinstance(listed, list) or not all(isinstance(values, dict) for values in listed):
-            raise ServerError("the server does not list its jobs; check that it is a Cipherlens server")
-        return [Job.read(values) for values in listed]
+        return [Job.read(values) for values in self._list("/v1/jobs", "jobs")]
 
     def job(self, job_id: str) -> Job:
         """One job, as it is now."""
@@ -217,6 +276,18 @@ class Connection:
         )
 
     # ---- inside --------------------------------------------------------------------------------------------------
+
+    def _list(self, path: str, name: str) -> list[dict[str, Any]]:
+        listed = (self._http.json("GET", path, idempotent=True) or {}).get(name)
+        if not isinstance(listed, list) or not all(isinstance(values, dict) for values in listed):
+            raise ServerError(f"the server does not list its {name}; check that it is a Cipherlens server")
+        return listed
+
+    def _check(self, receipt: SignedReceipt) -> None:
+        try:
+            receipt.verify(self.service_key())
+        except SecurityError as error:
+            raise ServerError(f"the server's receipt does not hold: {error}") from None
 
     def _upload(self, what: Images | KeysLike, kind: Kind, progress: Progress | None) -> RemoteFile:
         if isinstance(what, RemoteFile):

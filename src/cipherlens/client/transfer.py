@@ -178,12 +178,19 @@ def describe(http: Http, file_id: str) -> RemoteFile:
 
 
 def _described(file_id: str, values: dict[str, Any] | None) -> RemoteFile | None:
-    if values is None:
-        return None
+    return None if values is None else _file(file_id, values)
+
+
+def _file(file_id: str, values: Mapping[str, Any]) -> RemoteFile:
     kind, size, sha256 = values.get("kind"), values.get("size"), values.get("sha256")
     if not isinstance(kind, str) or type(size) is not int or size < 0 or not _is_hex(sha256, 64):
         raise ServerError("the server does not describe its file with kind, size and sha256; check its version")
     return RemoteFile(file_id, kind, size, str(sha256))
+
+
+def described(values: Mapping[str, Any]) -> RemoteFile:
+    """A file out of a list. Raises ServerError when it is none."""
+    return _file(read_id(values, "file_id"), values)
 
 
 def download(http: Http, file: RemoteFile, path: Path, progress: Progress | None = None) -> None:

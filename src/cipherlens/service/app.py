@@ -16,16 +16,19 @@ from starlette.types import ASGIApp
 
 from cipherlens import __version__
 from cipherlens.errors import CipherlensError
+from cipherlens.service.audit import Audit
 from cipherlens.service.database import Database
 from cipherlens.service.datasets import Datasets
+from cipherlens.service.deletion import Deletions
 from cipherlens.service.errors import DiskFull, problem, status_of
 from cipherlens.service.files import Files
 from cipherlens.service.guard import BodyRefused, Guard
+from cipherlens.service.identity import Identity
 from cipherlens.service.jobs import Jobs
 from cipherlens.service.logging import defect
 from cipherlens.service.metrics import Metrics
 from cipherlens.service.pieces import Store
-from cipherlens.service.routes import datasets, files, jobs, operations
+from cipherlens.service.routes import datasets, deletions, files, jobs, operations
 from cipherlens.service.settings import Settings
 
 
@@ -42,34 +45,43 @@ class Services:
     files: Files
     datasets: Datasets
     jobs: Jobs
+    deletions: Deletions
+    identity: Identity
     metrics: Metrics
     stopping: Callable[[], bool]
 
 
 def create_app(settings: Settings, database: Database, stopping: Callable[[], bool] = lambda: False) -> ASGIApp:
     """The service as an ASGI application. Raises nothing; `database` stays the caller's to close."""
-    store = Store(settings.data)
-    queue = Jobs(database, store, settings.lease_seconds)
+    store, identity, audit = Store(settings.data), Identity.open(settings.data), Audit(settings.data)
     services = Services(
         settings,
         database,
         Files(database, store, settings.data),
-        Datasets(database),
-        queue,
-        Metrics(queue.counts),
+        Datasets(database, store),
+        Jobs(database, store, settings.lease_seconds),
+        Deletions(database, store, identity),
+        identity,
+        Metrics(database, settings.data, audit, __version__),
         stopping,
     )
-    app = FastAPI(title="Cipherlens", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = routed()
     app.state.services = services
-    for module in (files, datasets, jobs, operations):
-        app.include_router(module.router)
     app.add_exception_handler(CipherlensError, _refused)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(OSError, _system)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _defect)
-    return Guard(app, database, services.metrics, settings.stall_seconds)
+    return Guard(app, database, services.metrics, audit, settings.stall_seconds)
+
+
+def routed() -> FastAPI:
+    """All routes, with nothing behind them: what the service's OpenAPI document is written from."""
+    app = FastAPI(title="Cipherlens", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    for module in (files, datasets, jobs, deletions, operations):
+        app.include_router(module.router)
+    return app
 
 
 def _answer(status: int, kind: str, message: str) -> JSONResponse:

@@ -48,7 +48,11 @@ class Base(DeclarativeBase):
 
 
 class Tenant(Base):
-    """Who owns files, data sets and jobs."""
+    """Who owns files, data sets and jobs.
+
+    Attributes:
+        retention_days: how long its files are kept; None for what the whole service does.
+    """
 
     __tablename__ = "tenants"
 
@@ -56,6 +60,7 @@ class Tenant(Base):
     name: Mapped[str] = mapped_column(unique=True)
     quota_bytes: Mapped[int]
     quota_jobs: Mapped[int]
+    retention_days: Mapped[float | None]
     created: Mapped[float]
 
 
@@ -164,6 +169,36 @@ class Job(Base):
     finished: Mapped[float | None]
 
 
+class Deletion(Base):
+    """What was decided to go: its rows are gone with the transaction that wrote this one, its bytes follow.
+
+    Attributes:
+        plan_sha256: of what was shown before; asked for twice, it is the same deletion.
+        objects: canonical JSON: what a receipt lists.
+        receipt: canonical JSON, signed; None until the last byte is gone.
+    """
+
+    __tablename__ = "deletions"
+    __table_args__ = (UniqueConstraint("tenant_id", "plan_sha256"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    plan_sha256: Mapped[str]
+    reason: Mapped[str]
+    requested: Mapped[float]
+    objects: Mapped[str] = mapped_column(Text)
+    receipt: Mapped[str | None] = mapped_column(Text)
+
+
+class Tally(Base):
+    """A number that only grows, for /metrics: it survives restarts and the deletion of what it counted."""
+
+    __tablename__ = "tallies"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+
+
 class Database:
     """Sessions on one database. Threads and processes may use it side by side."""
 
@@ -197,6 +232,15 @@ class Database:
         """One transaction, alone among writers; on the disk when the block is left normally, else undone."""
         with Session(self._writing, expire_on_commit=False) as session, session.begin():
             yield session
+
+    def forget(self) -> None:
+        """Have deleted rows disappear from the journal too, unless somebody reads it just now."""
+        if self._engine.dialect.name == "sqlite":
+            connection = self._engine.raw_connection()
+            try:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+            finally:
+                connection.close()
 
     def close(self) -> None:
         """Close all connections."""

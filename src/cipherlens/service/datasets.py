@@ -5,23 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cipherlens.errors import InputError, KeyMismatch
+from cipherlens.learning.encrypted_images import EncryptedImages
 from cipherlens.service.database import Database, Dataset, DatasetFile, File, new_id
 from cipherlens.service.errors import Conflict, not_found
 from cipherlens.service.files import find_file
-from cipherlens.service.schemas import MOST_FILES, DatasetInfo
+from cipherlens.service.pieces import Store
+from cipherlens.service.schemas import MOST_FILES, DatasetInfo, DatasetView
 from cipherlens.service.tokens import Caller
 from cipherlens.wire.container import canonical_json
+
+LISTED = 200
 
 
 class Datasets:
     """Data sets of all tenants."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, store: Store) -> None:
+        self._database, self._store = database, store
 
     def create(self, caller: Caller, file_ids: Sequence[str], key: str | None = None) -> DatasetInfo:
         """A new data set of these files; under the same idempotency key the one that was made first.
@@ -67,6 +72,32 @@ class Datasets:
         """Forget the data set; its files stay until they are deleted themselves. Raises NotFound."""
         with self._database.writing() as session:
             session.delete(find_dataset(session, caller, dataset_id))
+
+    def list(self, caller: Caller) -> list[DatasetInfo]:
+        """The tenant's newest data sets, newest first."""
+        query = select(Dataset).where(Dataset.tenant_id == caller.tenant_id).order_by(Dataset.created.desc())
+        with self._database.reading() as session:
+            return [_info(session, dataset) for dataset in session.scalars(query.limit(LISTED))]
+
+    def view(self, caller: Caller, dataset_id: str) -> DatasetView:
+        """What the service can see of a data set's images. Raises NotFound."""
+        with self._database.reading() as session:
+            ids = dataset_files(session, find_dataset(session, caller, dataset_id).id)
+            files = {file.id: file for file in session.scalars(select(File).where(File.id.in_(ids)))}
+        try:
+            images = [EncryptedImages.load(self._store.path(caller.tenant_id, i), verify=False) for i in ids]
+        except FileNotFoundError:  # deleted meanwhile
+            raise not_found("data set") from None
+        task = images[0].task
+        return DatasetView(
+            dataset_id=dataset_id, images=sum(part.images for part in images),
+            classes=np.sum([part.counts() for part in images], axis=0).tolist(),
+            size=sum(file.size for file in files.values()), names=sum(len(part.names) for part in images),
+            files=len(files), first=min(file.created for file in files.values()),
+            last=max(file.created for file in files.values()), learner=task.spec.kind, columns=task.spec.dimension,
+            ridge=task.spec.ridge, steps=task.spec.steps, largest_eigenvalue=task.spec.upper,
+            ring_dimension=task.parameters.ring_dimension,
+        )  # fmt: skip
 
 
 def find_dataset(session: Session, caller: Caller, dataset_id: str) -> Dataset:

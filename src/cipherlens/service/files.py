@@ -6,6 +6,7 @@ import base64
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, undefer
 
 from cipherlens.errors import CipherlensError, FormatError
-from cipherlens.service.database import Database, Dataset, DatasetFile, File, Job, Tenant, new_id
-from cipherlens.service.errors import Conflict, DiskFull, Invalid, QuotaExceeded, TooLarge, not_found
+from cipherlens.service.database import Database, Dataset, File, Tenant, new_id
+from cipherlens.service.errors import DiskFull, Invalid, QuotaExceeded, TooLarge, not_found
 from cipherlens.service.headers import LARGEST_HEADER, Description, describe_file, describe_header
 from cipherlens.service.pieces import Incoming, Store
 from cipherlens.service.schemas import Declared, FileInfo, NewFile
@@ -24,6 +25,7 @@ from cipherlens.wire.container import Kind
 
 DIGEST_BYTES = 32
 STRIPES = 16
+LISTED = 1000
 RESERVE_BYTES = 64 << 20
 """Room on the disk that uploads leave to the database and to results."""
 
@@ -141,25 +143,11 @@ class Files:
             raise not_found("file")
         return file, self._store.path(caller.tenant_id, file_id)
 
-    def delete(self, caller: Caller, file_id: str) -> None:
-        """Remove a file.
-
-        Raises:
-            NotFound: no such file.
-            Conflict: a data set or an unfinished job needs it.
-        """
-        with self._database.writing() as session:
-            file = find_file(session, caller, file_id, manifest=True)
-            if session.scalar(select(DatasetFile.dataset_id).where(DatasetFile.file_id == file_id).limit(1)):
-                raise Conflict("a data set holds this file; delete the data set first")
-            unfinished = select(Job.id).where(
-                Job.tenant_id == caller.tenant_id, Job.state.in_(("queued", "running")), Job.inputs.contains(file_id)
-            )
-            if session.scalar(unfinished.limit(1)):
-                raise Conflict("an unfinished job needs this file; wait for it or cancel it first")
-            session.delete(file)
-        self._store.path(caller.tenant_id, file_id).unlink(missing_ok=True)
-        self._release_pieces(caller.tenant_id, file.space, split(file.manifest))
+    def list(self, caller: Caller) -> list[FileInfo]:
+        """The newest files that the caller may see, newest first."""
+        query = select(File).where(File.tenant_id == caller.tenant_id).order_by(File.created.desc()).limit(LISTED)
+        with self._database.reading() as session:
+            return [file_info(file) for file in session.scalars(query)]
 
     def _check_contribution(self, session: Session, caller: Caller, about: Description) -> None:
         dataset = session.get(Dataset, caller.dataset_id)
@@ -198,7 +186,7 @@ class Files:
                 session.delete(stored)
         self._release_pieces(caller.tenant_id, file.space, split(file.manifest))
 
-    def _release_pieces(self, tenant_id: str, space: str, digests: list[bytes]) -> None:
+    def _release_pieces(self, tenant_id: str, space: str, digests: Sequence[bytes]) -> None:
         """Remove the pieces that no other upload of the space waits for."""
         with self._database.reading() as session:
             others = session.scalars(

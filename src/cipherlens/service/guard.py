@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
 from fastapi.exceptions import HTTPException
@@ -11,6 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cipherlens.errors import CipherlensError
+from cipherlens.service.audit import Audit
 from cipherlens.service.database import Database
 from cipherlens.service.errors import Invalid, TimedOut, TooLarge, Unauthorized, UnsupportedEncoding, problem, status_of
 from cipherlens.service.logging import say
@@ -22,6 +24,14 @@ LARGEST_DECLARATION = 8 << 20
 LARGEST_MESSAGE = 1 << 16
 SLOWEST = 8192
 """Bytes a second that a body must at least have on average, after a first stall's time."""
+
+OPEN = frozenset({"/v1/identity"})
+"""Paths that need no token though they are part of the interface."""
+
+FETCHES = frozenset({"/v1/files/{file_id}"})
+UNRECORDED = frozenset({"/v1/files/{file_id}/pieces/{index}", "/v1/deletions/plan"})
+
+_ID = re.compile("[0-9a-f]{32}", re.ASCII)
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 
@@ -37,8 +47,9 @@ class BodyRefused(HTTPException):
 class Guard:
     """The outermost part of the application: checks, counts and logs each request."""
 
-    def __init__(self, app: ASGIApp, database: Database, metrics: Metrics, stall_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, database: Database, metrics: Metrics, audit: Audit, stall_seconds: float) -> None:
         self._app, self._database, self._metrics, self._stall = app, database, metrics, stall_seconds
+        self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -53,6 +64,7 @@ class Guard:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen["status"] = int(message["status"])
+                await self._record(scope, seen["status"])
                 if not await body.drained():
                     message.setdefault("headers", []).append((b"connection", b"close"))
                 message.setdefault("headers", []).extend(
@@ -83,6 +95,22 @@ class Guard:
                     tenant=caller and caller.tenant_id, token=caller and caller.token_id, received=body.received, **seen,
                 )  # fmt: skip
 
+    async def _record(self, scope: Scope, status: int) -> None:
+        """Write to the audit log, before it is answered, what somebody with a token has changed or fetched.
+
+        Pieces are left out: they count for nothing until their file is completed, and that is recorded.
+        """
+        caller = scope.get("state", {}).get("caller")
+        route = str(getattr(scope.get("route"), "path", "none"))
+        changes = scope["method"] not in ("GET", "HEAD") and route not in UNRECORDED
+        if caller is None or not (changes or (route in FETCHES and status < 400)):
+            return
+        about = scope["state"].get("object", next(iter(scope.get("path_params", {}).values()), None))
+        await run_in_threadpool(
+            self._audit.append, f"{scope['method']} {route}", tenant=caller.tenant_id, token=caller.token_id,
+            object=about if _ID.fullmatch(str(about)) else None, outcome=str(status),
+        )  # fmt: skip
+
     async def _admit(self, scope: Scope, limit: int) -> None:
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
@@ -90,7 +118,7 @@ class Guard:
                 raise Invalid(f"the header {name.decode('latin-1')} was sent twice; send it once")
             headers[name] = value
         path: str = scope["path"]
-        if path.startswith("/v1"):
+        if path.startswith("/v1") and path not in OPEN:
             text = headers.get(b"authorization", b"").decode("latin-1")
             caller = await run_in_threadpool(authenticate, self._database, text)
             scope.setdefault("state", {})["caller"] = caller

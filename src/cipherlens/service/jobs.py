@@ -15,6 +15,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from cipherlens.errors import KeyMismatch
+from cipherlens.service import tally
 from cipherlens.service.database import Database, File, Job, Tenant, new_id
 from cipherlens.service.datasets import dataset_files, find_dataset
 from cipherlens.service.errors import Conflict, TooManyJobs, not_found
@@ -22,10 +23,10 @@ from cipherlens.service.files import find_file
 from cipherlens.service.headers import Description
 from cipherlens.service.pieces import Store, file_sha256
 from cipherlens.service.schemas import ClassifyRecipe, JobInfo, Problem, TrainRecipe
+from cipherlens.service.states import UNFINISHED
 from cipherlens.service.tokens import OWNER_SPACE, Caller
 from cipherlens.wire.container import canonical_json
 
-UNFINISHED = ("queued", "running")
 MOST_DEATHS = 10
 """Workers that may die on a job, without a checkpoint in between, before it is given up."""
 
@@ -103,7 +104,7 @@ class Jobs:
             if job.state == "queued":  # a worker that holds it removes its checkpoint itself
                 self._store.checkpoint(job.tenant_id, job.id).unlink(missing_ok=True)
             if job.state in UNFINISHED:
-                _end(job, "cancelled")
+                _end(session, job, "cancelled")
             return _info(job)
 
     # ---- for workers ----------------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ class Jobs:
         now = time.time()
         with self._database.writing() as session:
             for late in session.scalars(select(Job).where(Job.state == "running", Job.lease < now)):
-                _requeue(late, died=True)
+                _requeue(session, late, died=True)
             session.flush()
             other = aliased(Job)
             busy = (
@@ -154,9 +155,11 @@ class Jobs:
 
     def fail(self, claim: Claim, kind: str, message: str) -> None:
         """The job cannot be done."""
-        self._change(
-            claim, state="failed", error_kind=kind, error_message=message, finished=time.time(), worker=None, lease=None
-        )
+        with self._database.writing() as session:
+            job = _held(session, claim)
+            if job is not None:
+                job.error_kind, job.error_message = kind, message
+                _end(session, job, "failed")
 
     def finish(self, claim: Claim, about: Description, file_id: str) -> bool:
         """Register the result, which lies complete under `file_id`, and end the job, both or neither.
@@ -166,8 +169,8 @@ class Jobs:
         path = self._store.path(claim.tenant_id, file_id)
         size, digest = path.stat().st_size, file_sha256(path)
         with self._database.writing() as session:
-            job = session.get(Job, claim.job_id)
-            if job is None or job.worker != claim.worker or job.state != "running":
+            job = _held(session, claim)
+            if job is None:
                 return False
             twin = session.scalar(
                 select(File.id).where(
@@ -177,20 +180,28 @@ class Jobs:
             if twin is None:
                 session.add(_result(claim, about, file_id, size, digest))
             job.result_file_id, job.progress, job.stage = twin or file_id, 1.0, "done"
-            _end(job, "done")
+            _end(session, job, "done")
         if twin is not None:  # the same inputs gave the same bytes before
             path.unlink(missing_ok=True)
         return True
 
     # ---- for the supervisor ---------------------------------------------------------------------------------------
 
-    def release(self, worker: str | None = None) -> int:
-        """Queue again what a worker that died held; None for all workers, when the whole service had stopped."""
+    def release(self) -> int:
+        """Queue again what was running when the whole service had stopped; returns how many jobs."""
         with self._database.writing() as session:
-            query = select(Job).where(Job.state == "running")
-            jobs = session.scalars(query if worker is None else query.where(Job.worker == worker)).all()
+            jobs = session.scalars(select(Job).where(Job.state == "running")).all()
             for job in jobs:
-                _requeue(job, died=worker is not None)
+                _requeue(session, job, died=False)
+            return len(jobs)
+
+    def bury(self, role: str, name: str) -> int:
+        """Count the death of a process, and queue again what a worker held; returns how many jobs."""
+        with self._database.writing() as session:
+            tally.add(session, tally.DEATHS, role)
+            jobs = session.scalars(select(Job).where(Job.state == "running", Job.worker == name)).all()
+            for job in jobs:
+                _requeue(session, job, died=True)
             return len(jobs)
 
     def unfinished(self) -> set[str]:
@@ -198,16 +209,16 @@ class Jobs:
         with self._database.reading() as session:
             return set(session.scalars(select(Job.id).where(Job.state.in_(UNFINISHED))))
 
-    def counts(self) -> dict[str, int]:
-        """Jobs in each state."""
-        with self._database.reading() as session:
-            rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
-        return {state: count for state, count in rows}  # noqa: C416 (rows are no pairs to mypy)
-
     def _change(self, claim: Claim, **values: object) -> bool:
         held = (Job.id == claim.job_id, Job.worker == claim.worker, Job.state == "running")
         with self._database.writing() as session:
             return session.execute(update(Job).where(*held).values(**values)).rowcount == 1  # type: ignore[attr-defined,no-any-return]
+
+
+def _held(session: Session, claim: Claim) -> Job | None:
+    """The job, None when the worker holds it no longer."""
+    job = session.get(Job, claim.job_id)
+    return job if job is not None and job.worker == claim.worker and job.state == "running" else None
 
 
 def _result(claim: Claim, about: Description, file_id: str, size: int, digest: str) -> File:
@@ -219,17 +230,20 @@ def _result(claim: Claim, about: Description, file_id: str, size: int, digest: s
     )  # fmt: skip
 
 
-def _requeue(job: Job, *, died: bool) -> None:
+def _requeue(session: Session, job: Job, *, died: bool) -> None:
     job.deaths += died
     job.state, job.worker, job.lease = "queued", None, None
     if job.deaths >= MOST_DEATHS:
         job.error_kind = "WorkerDied"
         job.error_message = f"{MOST_DEATHS} workers died on this job, perhaps for want of memory; ask the operator"
-        _end(job, "failed")
+        _end(session, job, "failed")
 
 
-def _end(job: Job, state: str) -> None:
+def _end(session: Session, job: Job, state: str) -> None:
     job.state, job.finished, job.worker, job.lease = state, time.time(), None, None
+    tally.add(session, tally.ENDED, job.kind, state)
+    if job.started is not None:
+        tally.add(session, tally.SECONDS, job.kind, value=max(0.0, job.finished - job.started))
 
 
 def _find(session: Session, caller: Caller, job_id: str) -> Job:

@@ -79,9 +79,16 @@ class Store:
         """Every checkpoint: its job's id and path."""
         return ((path.stem, path) for path in self._root.glob("*/checkpoints/*.sums"))
 
-    def pieces(self) -> Iterator[tuple[str, str, Path]]:
-        """Every piece: tenant, space and path."""
-        return ((p.parts[-5], p.parts[-3], p) for p in self._root.glob("*/pieces/*/*/*") if p.suffix != TEMPORARY)
+    def pieces(self, tenant_id: str | None = None) -> Iterator[tuple[str, str, Path]]:
+        """Every piece, of one tenant or of all: tenant, space and path."""
+        found = self._root.glob(f"{tenant_id or '*'}/pieces/*/*/*")
+        return ((p.parts[-5], p.parts[-3], p) for p in found if p.suffix != TEMPORARY)
+
+    def sync(self, tenant_id: str) -> None:
+        """Make durable that a tenant's files and checkpoints are gone."""
+        for folder in (self._root / tenant_id / "files", self._root / tenant_id / "checkpoints"):
+            if folder.is_dir():
+                sync_folder(folder)
 
     def remove_temporary(self) -> int:
         """Remove what a crash left half-written. Only for when nobody else is at work. Returns how many."""

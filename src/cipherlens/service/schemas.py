@@ -61,6 +61,12 @@ class FileInfo(Message):
     created: float
 
 
+class FileList(Message):
+    """The tenant's files, newest first."""
+
+    files: list[FileInfo]
+
+
 class NewDataset(Message):
     """Labelled images to train on."""
 
@@ -82,6 +88,37 @@ class DatasetInfo(Message):
     images: int
     file_ids: list[Id]
     created: float
+
+
+class DatasetList(Message):
+    """The tenant's data sets, newest first."""
+
+    datasets: list[DatasetInfo]
+
+
+class DatasetView(Message):
+    """All that the service knows of a data set's images, from the public halves of its files.
+
+    Attributes:
+        classes: images of each class number; what the numbers stand for never reaches the service.
+        size: bytes of ciphertexts. names: bytes of file names, sealed for the owner.
+        first, last: when its files arrived, seconds since 1970.
+    """
+
+    dataset_id: Id
+    images: int
+    classes: list[int]
+    size: int
+    names: int
+    files: int
+    first: float
+    last: float
+    learner: str
+    columns: int
+    ridge: float
+    steps: int
+    largest_eigenvalue: float
+    ring_dimension: int
 
 
 class TrainRecipe(Message):
@@ -145,7 +182,103 @@ class JobList(Message):
     jobs: list[JobInfo]
 
 
+class Target(Message):
+    """What is to be deleted with everything derived: a file, a data set with its files, or all that is under a key."""
+
+    kind: Literal["file", "data_set", "key"]
+    id: Id
+
+
+class Doomed(Message):
+    """One thing that a deletion removes; `size` and `sha256` of files."""
+
+    kind: Literal["evaluation_keys", "images", "model", "reply", "upload", "data_set", "job"]
+    id: Id
+    sha256: Digest | None
+    size: int | None
+
+
+class DeletionPlan(Message):
+    """What would go.
+
+    Attributes:
+        unfinished: jobs among the objects that would be cancelled.
+        shrunk: data sets that stay and lose files.
+        plan_sha256: stands for exactly these objects; the deletion asks for it.
+    """
+
+    objects: list[Doomed]
+    unfinished: list[Id]
+    shrunk: list[Id]
+    size: int
+    plan_sha256: Digest
+
+
+class DeletionOrder(Message):
+    """Delete what a plan has shown."""
+
+    kind: Literal["file", "data_set", "key"]
+    id: Id
+    plan_sha256: Digest
+
+
+class ReceiptInfo(Message):
+    """A deletion, in short; `erased` is null until the last byte is gone."""
+
+    receipt_id: Id
+    reason: Literal["request", "retention"]
+    objects: int
+    size: int
+    requested: float
+    erased: float | None
+
+
+class ReceiptList(Message):
+    """The tenant's deletions, newest first."""
+
+    receipts: list[ReceiptInfo]
+
+
+class ReceiptBody(Message):
+    """What is signed."""
+
+    format: int
+    id: Id
+    service: Id
+    tenant: Id
+    reason: Literal["request", "retention"]
+    requested: int
+    erased: int
+    objects: list[Doomed]
+
+
+class ReceiptAnswer(Message):
+    """A receipt and its Ed25519 signature over the line `cipherlens deletion receipt 1` and the canonical JSON."""
+
+    receipt: ReceiptBody
+    signature: Annotated[str, Field(pattern="^[0-9a-f]{128}$")]
+
+
+class IdentityInfo(Message):
+    """Which service this is: its Ed25519 public key in PEM form, and 128 bits of the key's SHA-256."""
+
+    service: Id
+    public_key: str
+
+
+class Usage(Message):
+    """What a tenant stores, and may store. `stored`: bytes by kind of file; `retention_days` is null without a limit."""
+
+    stored: dict[str, int]
+    quota_bytes: int
+    unfinished_jobs: int
+    quota_jobs: int
+    quota_memory: int
+    retention_days: float | None
+
+
 class Health(Message):
-    """Whether the service can work."""
+    """Whether the service can work, and its version."""
 
     status: Literal["ok"]
+    version: str

@@ -31,6 +31,9 @@ class Settings(BaseModel):
         lease_seconds: after so long without a sign of life a worker's job is given to another.
         checkpoint_seconds: work between two checkpoints of a training.
         stall_seconds: how long a client may send nothing in mid-request.
+        retention_days: files older than that are deleted with everything derived; None keeps them. Tenants may have a
+            limit of their own.
+        sweep_seconds: between two looks at what has to go.
         upload_days: an upload that nobody touched for so long is forgotten.
     """
 
@@ -52,6 +55,8 @@ class Settings(BaseModel):
     checkpoint_seconds: float = Field(default=30.0, ge=0)
     stall_seconds: float = Field(default=30.0, gt=0)
     upload_days: float = Field(default=7.0, gt=0)
+    retention_days: float | None = Field(default=None, gt=0)
+    sweep_seconds: float = Field(default=60.0, gt=0)
 
     def check_listening(self) -> None:
         """Refuse to send tokens over a network in the clear.

@@ -21,7 +21,7 @@ from cipherlens.service.jobs import Jobs
 from cipherlens.service.logging import configure, say
 from cipherlens.service.pieces import Store, make_folder
 from cipherlens.service.settings import Settings
-from cipherlens.service.sweep import sweep
+from cipherlens.service.sweep import Sweeper
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 20.0
@@ -74,13 +74,14 @@ class Supervisor:
             database = Database(self._settings.data)
             store = Store(self._settings.data)
             jobs = Jobs(database, store, self._settings.lease_seconds)
-            sweep(database, store, jobs, self._settings.upload_days)
+            sweeper = Sweeper(database, store, jobs, self._settings)
+            sweeper.start()
             alive, parent = os.pipe()  # children hold `alive`; it ends when this process does
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._ask_to_stop)
             try:
                 say("serving", url=url, workers=self._settings.workers)
-                self._watch(jobs, (server.fileno(), alive, lock), lambda: listening(url))
+                self._watch(jobs, sweeper, (server.fileno(), alive, lock), lambda: listening(url))
             finally:
                 self._end()
                 os.close(alive)
@@ -91,7 +92,9 @@ class Supervisor:
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop = True
 
-    def _watch(self, jobs: Jobs, inherited: tuple[int, int, int], started: Callable[[], None]) -> None:
+    def _watch(
+        self, jobs: Jobs, sweeper: Sweeper, inherited: tuple[int, int, int], started: Callable[[], None]
+    ) -> None:
         for child in self._children:
             self._start(child, inherited)
         started()  # the socket listens; whoever connects now waits for the child to accept
@@ -99,8 +102,10 @@ class Supervisor:
             for child in self._children:
                 if child.process is not None and child.process.poll() is not None:
                     self._bury(child, jobs)
+                    sweeper.hurry()  # it may have died between deciding what goes and removing it
                 if child.process is None and time.monotonic() >= child.again:
                     self._start(child, inherited)
+            sweeper.look()
             time.sleep(POLL_SECONDS)
 
     def _start(self, child: Child, inherited: tuple[int, int, int]) -> None:
@@ -119,7 +124,7 @@ class Supervisor:
 
     def _bury(self, child: Child, jobs: Jobs) -> None:
         status = child.process.returncode if child.process is not None else None
-        again = jobs.release(child.name) if child.role == "worker" else 0
+        again = jobs.bury(child.role, child.name)
         say("died", name=child.name, status=status, queued_again=again)
         soon = time.monotonic() - child.started < SOON_SECONDS
         child.failures = child.failures + 1 if soon else 0

@@ -1,42 +1,96 @@
-"""Tidying up after whatever ended the service: only when nobody else is at work on its folder."""
+"""Tidying up: what is over its time, and what belongs to nothing."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from sqlalchemy import delete, select
 
+from cipherlens.service.audit import Audit
 from cipherlens.service.database import Database, File
-from cipherlens.service.files import split
+from cipherlens.service.deletion import DAY, Deletions, unneeded_pieces
+from cipherlens.service.identity import Identity
 from cipherlens.service.jobs import Jobs
-from cipherlens.service.logging import say
+from cipherlens.service.logging import defect, say
 from cipherlens.service.pieces import Store
+from cipherlens.service.settings import Settings
 
-DAY = 86400.0
+YOUNG_SECONDS = 3600.0
+"""While others are at work, a file that nobody has registered may be one that a worker is about to: so long it stays."""
 
 
-def sweep(database: Database, store: Store, jobs: Jobs, upload_days: float) -> None:
-    """Queue again what was running, and remove what belongs to nothing.
+class Sweeper:
+    """Removes what has to go from one service's folder: at the start, and then from time to time."""
 
-    That is temporary files, files that were never registered or are deleted, checkpoints of jobs that ended, and
-    uploads that nobody touched for `upload_days`.
-    """
-    running = jobs.release()
-    with database.writing() as session:
-        old = time.time() - upload_days * DAY
-        session.execute(delete(File).where(File.state == "uploading", File.touched < old))
-        ready = set(session.scalars(select(File.id).where(File.state == "ready")))
-        uploads = session.execute(
-            select(File.tenant_id, File.space, File.manifest).where(File.state == "uploading")
-        ).all()
-    needed = {(tenant, space, piece.hex()) for tenant, space, manifest in uploads for piece in split(manifest)}
-    unfinished = jobs.unfinished()
-    removed = store.remove_temporary()
-    leftovers = [
-        *(path for file_id, path in store.files() if file_id not in ready),
-        *(path for job_id, path in store.checkpoints() if job_id not in unfinished),
-        *(path for tenant, space, path in store.pieces() if (tenant, space, path.name) not in needed),
-    ]
-    for path in leftovers:
-        path.unlink(missing_ok=True)
-    say("swept", queued_again=running, removed=removed + len(leftovers))
+    def __init__(self, database: Database, store: Store, jobs: Jobs, settings: Settings) -> None:
+        self._database, self._store, self._jobs, self._settings = database, store, jobs, settings
+        self._deletions = Deletions(database, store, Identity.open(settings.data))
+        self._audit = Audit(settings.data)
+        self._next = 0.0
+
+    def start(self) -> None:
+        """Before anybody is at work: queue again what was running, and remove half-written files too."""
+        running = self._jobs.release()
+        removed = self._store.remove_temporary()
+        self._retain()
+        say("swept", queued_again=running, removed=removed + self._leftovers(youngest=0.0))
+        self._audit.append("service start", tenant=None, token=None, object=None, outcome="ok")
+        self._wait()
+
+    def hurry(self) -> None:
+        """Look now and not in its turn."""
+        self._next = 0.0
+
+    def look(self) -> None:
+        """In its turn, while others are at work, remove what has to go. A failure is logged, and tried again."""
+        if time.monotonic() < self._next:
+            return
+        try:
+            self._retain()
+            removed = self._leftovers(YOUNG_SECONDS)
+            if removed:
+                say("swept", removed=removed)
+        except Exception as error:
+            defect("sweep", error)
+        self._wait()
+
+    def _wait(self) -> None:
+        self._next = time.monotonic() + self._settings.sweep_seconds
+
+    def _retain(self) -> None:
+        for tenant, receipt in self._deletions.retain(self._settings.retention_days):
+            say("over its time", tenant=tenant, receipt=receipt)
+            self._audit.append("retention", tenant=tenant, token=None, object=receipt, outcome="ok")
+
+    def _leftovers(self, youngest: float) -> int:
+        """Finish interrupted deletions, and remove what belongs to nothing; returns how many files.
+
+        That is files that were never registered or are deleted, checkpoints of jobs that ended, and uploads that nobody
+        touched for so many days. What is on the disk is listed before the database is asked, so that nothing counts as
+        left over that was registered in between. youngest: seconds since an unregistered file was written.
+        """
+        self._deletions.finish_all()
+        old = time.time() - self._settings.upload_days * DAY
+        with self._database.writing() as session:
+            session.execute(delete(File).where(File.state == "uploading", File.touched < old))
+        files, checkpoints = list(self._store.files()), list(self._store.checkpoints())
+        with self._database.reading() as session:
+            known = set(session.scalars(select(File.id)))
+        unfinished = self._jobs.unfinished()
+        left = [
+            *(path for file_id, path in files if file_id not in known and _age(path) >= youngest),
+            *(path for job_id, path in checkpoints if job_id not in unfinished and _age(path) >= youngest),
+            *unneeded_pieces(self._database, self._store),
+        ]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; none for one that is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -14,6 +14,7 @@ from enum import StrEnum
 from sqlalchemy import select
 
 from cipherlens.errors import InputError
+from cipherlens.service.audit import Audit
 from cipherlens.service.database import Database, Dataset, Tenant, Token
 from cipherlens.service.errors import Unauthorized
 from cipherlens.service.settings import Settings
@@ -70,9 +71,17 @@ def _digest(secret: str) -> bytes:
 
 
 def create_token(
-    database: Database, settings: Settings, tenant: str, scope: Scope, dataset_id: str | None = None, note: str = ""
+    database: Database,
+    settings: Settings,
+    tenant: str,
+    scope: Scope,
+    dataset_id: str | None = None,
+    note: str = "",
+    retention_days: float | None = None,
 ) -> str:
     """Make a token, and the tenant if it is new; returns the text to hand over, which cannot be shown again.
+
+    retention_days: a new limit of the tenant; None leaves it as it is.
 
     Raises:
         InputError: a name of other characters, a contributor without a data set or an owner with one, or a data set
@@ -97,11 +106,14 @@ def create_token(
             owner = Tenant(name=tenant, quota_bytes=settings.quota_bytes, quota_jobs=settings.quota_jobs, created=now)
             session.add(owner)
             session.flush()
+        if retention_days is not None:
+            owner.retention_days = retention_days
         token = Token(
             tenant_id=owner.id, digest=_digest(secret), scope=scope.value, dataset_id=dataset_id, note=note, created=now
         )
         session.add(token)
         session.flush()
+        _note(settings, "token create", token)
         return f"clt_{token.id}_{secret}"
 
 
@@ -112,7 +124,7 @@ def list_tokens(database: Database) -> Sequence[ListedToken]:
     return [ListedToken(t.id, name, t.scope, t.dataset_id, t.note, t.created, t.revoked) for t, name in rows]
 
 
-def revoke_token(database: Database, token_id: str) -> None:
+def revoke_token(database: Database, settings: Settings, token_id: str) -> None:
     """From now on the token counts for nothing, in running requests too. Once more changes nothing.
 
     Raises:
@@ -123,6 +135,11 @@ def revoke_token(database: Database, token_id: str) -> None:
         if token is None:
             raise InputError(f"there is no token {token_id}; `cipherlens token list` shows their ids")
         token.revoked = token.revoked or time.time()
+        _note(settings, "token revoke", token)
+
+
+def _note(settings: Settings, action: str, token: Token) -> None:
+    Audit(settings.data).append(action, tenant=token.tenant_id, token=None, object=token.id, outcome="ok")
 
 
 def authenticate(database: Database, authorization: str) -> Caller:

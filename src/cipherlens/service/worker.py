@@ -129,8 +129,11 @@ class Worker:
         except MemoryError:
             end = self._fail(claim, "OutOfMemory", "the service's memory did not suffice; plan a smaller task")
         except Exception as error:
-            defect("job", error, job=claim.job_id)
-            end = self._fail(claim, "Defect", "the service failed unexpectedly; its log says where")
+            if self._jobs.ended(claim):  # its files were deleted under its hands
+                end = "lost"
+            else:
+                defect("job", error, job=claim.job_id)
+                end = self._fail(claim, "Defect", "the service failed unexpectedly; its log says where")
         if self._jobs.ended(claim):
             self._store.checkpoint(claim.tenant_id, claim.job_id).unlink(missing_ok=True)
         say("job ends", job=claim.job_id, tenant=claim.tenant_id, end=end)

@@ -41,6 +41,11 @@ def owner(request: Request) -> Caller:
     return caller
 
 
+def about(request: Request, id: str) -> None:
+    """Tell the audit log what a request that made something was about; ids in paths it sees itself."""
+    request.state.object = id
+
+
 def checked(value: str, what: str) -> str:
     """An id out of a path. Raises NotFound for what cannot be one."""
     if not _ID.fullmatch(value):

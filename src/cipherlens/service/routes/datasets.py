@@ -9,11 +9,12 @@ from cipherlens.service.routes.common import (
     Anyone,
     IdempotencyKey,
     Owner,
+    about,
     checked,
     idempotency_key,
     services,
 )
-from cipherlens.service.schemas import Addition, DatasetInfo, NewDataset
+from cipherlens.service.schemas import Addition, DatasetInfo, DatasetList, DatasetView, NewDataset
 
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"], responses=REFUSALS)
 
@@ -21,7 +22,15 @@ router = APIRouter(prefix="/v1/datasets", tags=["data sets"], responses=REFUSALS
 @router.post("")
 def create(request: Request, caller: Owner, wanted: NewDataset, key: IdempotencyKey = None) -> DatasetInfo:
     """A new data set of labelled images; with an `Idempotency-Key` the same body makes no second one."""
-    return services(request).datasets.create(caller, wanted.file_ids, idempotency_key(key))
+    made = services(request).datasets.create(caller, wanted.file_ids, idempotency_key(key))
+    about(request, made.dataset_id)
+    return made
+
+
+@router.get("")
+def datasets(request: Request, caller: Owner) -> DatasetList:
+    """The newest data sets."""
+    return DatasetList(datasets=services(request).datasets.list(caller))
 
 
 @router.post("/{dataset_id}/append")
@@ -39,8 +48,14 @@ def info(request: Request, caller: Owner, dataset_id: str) -> DatasetInfo:
     return services(request).datasets.info(caller, checked(dataset_id, "data set"))
 
 
+@router.get("/{dataset_id}/view")
+def view(request: Request, caller: Owner, dataset_id: str) -> DatasetView:
+    """What the service can see of a data set's images: their number, class numbers, sizes and times."""
+    return services(request).datasets.view(caller, checked(dataset_id, "data set"))
+
+
 @router.delete("/{dataset_id}", status_code=204)
 def delete(request: Request, caller: Owner, dataset_id: str) -> Response:
-    """Forget the data set; its files stay until they are deleted themselves."""
+    """Forget the data set; its files and what was made of them stay. `POST /v1/deletions` deletes these too."""
     services(request).datasets.delete(caller, checked(dataset_id, "data set"))
     return Response(status_code=204)

@@ -13,8 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from cipherlens.service.errors import BadRange, Invalid, TooLarge, not_found
 from cipherlens.service.files import Slot
 from cipherlens.service.pieces import CHUNK, Incoming
-from cipherlens.service.routes.common import REFUSALS, Anyone, Owner, checked, services
-from cipherlens.service.schemas import Declared, FileInfo, NewFile
+from cipherlens.service.routes.common import REFUSALS, Anyone, Owner, about, checked, services
+from cipherlens.service.schemas import Declared, FileInfo, FileList, NewFile
 from cipherlens.service.tokens import Caller, still_valid
 
 router = APIRouter(prefix="/v1/files", tags=["files"], responses=REFUSALS)
@@ -26,7 +26,15 @@ _RANGE = re.compile("bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 @router.post("")
 def declare(request: Request, caller: Anyone, wanted: NewFile) -> Declared:
     """Announce a file; says which of its pieces are missing. Announcing it again goes on with the upload."""
-    return services(request).files.declare(caller, wanted)
+    declared = services(request).files.declare(caller, wanted)
+    about(request, declared.file_id)
+    return declared
+
+
+@router.get("")
+def listing(request: Request, caller: Owner) -> FileList:
+    """The newest files."""
+    return FileList(files=services(request).files.list(caller))
 
 
 @router.put("/{file_id}/pieces/{index}", status_code=204)
@@ -115,6 +123,6 @@ def _chunks(opened: io.FileIO, start: int, stop: int) -> Iterator[bytes]:
 
 @router.delete("/{file_id}", status_code=204)
 def delete(request: Request, caller: Owner, file_id: str) -> Response:
-    """Remove a file that no data set and no unfinished job needs."""
-    services(request).files.delete(caller, checked(file_id, "file"))
-    return Response(status_code=204)
+    """Remove a file that no data set and no unfinished job needs; the header `Receipt` names the receipt's id."""
+    receipt = services(request).deletions.delete_file(caller, checked(file_id, "file")).receipt
+    return Response(status_code=204, headers={"Receipt": receipt.id})

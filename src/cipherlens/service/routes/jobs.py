@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from cipherlens.errors import CipherlensError
 from cipherlens.service.errors import Invalid
-from cipherlens.service.routes.common import REFUSALS, IdempotencyKey, Owner, checked, idempotency_key, services
+from cipherlens.service.routes.common import REFUSALS, IdempotencyKey, Owner, about, checked, idempotency_key, services
 from cipherlens.service.schemas import JobInfo, JobList, Recipe, Submitted
 from cipherlens.service.tokens import Caller, still_valid
 
@@ -29,7 +29,9 @@ def submit(request: Request, caller: Owner, recipe: Recipe, key: IdempotencyKey 
     chosen = idempotency_key(key)
     if chosen is None:
         raise Invalid("a job needs the header Idempotency-Key, which you choose anew for each; send one")
-    return Submitted(job_id=services(request).jobs.submit(caller, recipe, chosen))
+    job_id = services(request).jobs.submit(caller, recipe, chosen)
+    about(request, job_id)
+    return Submitted(job_id=job_id)
 
 
 @router.get("")

@@ -7,10 +7,12 @@ import shutil
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import text
 
+from cipherlens import __version__
 from cipherlens.service.errors import DiskFull
 from cipherlens.service.files import RESERVE_BYTES
-from cipherlens.service.routes.common import services
-from cipherlens.service.schemas import Health
+from cipherlens.service.routes.common import REFUSALS, Owner, services
+from cipherlens.service.schemas import Health, IdentityInfo, Usage
+from cipherlens.service.usage import usage_of
 
 router = APIRouter(tags=["operations"])
 
@@ -18,7 +20,7 @@ router = APIRouter(tags=["operations"])
 @router.get("/healthz")
 def health() -> Health:
     """The process answers."""
-    return Health(status="ok")
+    return Health(status="ok", version=__version__)
 
 
 @router.get("/readyz")
@@ -29,7 +31,19 @@ def ready(request: Request) -> Health:
         session.execute(text("SELECT 1 FROM tenants LIMIT 1"))
     if shutil.disk_usage(found.settings.data).free < RESERVE_BYTES:
         raise DiskFull("there is no room left on the disk")
-    return Health(status="ok")
+    return Health(status="ok", version=__version__)
+
+
+@router.get("/v1/identity")
+def identity(request: Request) -> IdentityInfo:
+    """The public key that receipts are checked with. For everybody, without a token."""
+    return services(request).identity.info
+
+
+@router.get("/v1/usage", responses=REFUSALS)
+def usage(request: Request, caller: Owner) -> Usage:
+    """What the tenant stores, and may store."""
+    return usage_of(services(request).database, services(request).settings, caller)
 
 
 @router.get("/metrics")
