@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # More arguments for pytest, the demonstration or a benchmark: make test ARGS="-k engine -x"
 ARGS ?=
 
-.PHONY: help build test demo lint format bench bench-peers bench-engine bench-learning bench-service bench-scaling docs core-test clean distclean
+.PHONY: help build test demo lint format bench bench-peers bench-engine bench-learning bench-service bench-scaling docs openapi core-test clean distclean
 
 help:  ## this list
 	@echo "Cipherlens: image classifiers on encrypted images. Targets:"
@@ -58,9 +58,20 @@ $(VENV)/.built: $(VENV)/.build-tools $(CORE)
 
 build: $(VENV)/.built  ## the environment, the compiled core and all packages
 
+# Programs that some tests need beside the environment: installed for root, and otherwise those tests skip by name.
+$(VENV)/.system: $(VENV)/pyvenv.cfg
+	@missing=()
+	command -v chromium > /dev/null || missing+=(chromium)
+	if [ $${#missing[@]} -gt 0 ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+	  echo "installing $${missing[*]}"
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"; } > $@.log 2>&1 \
+	    || echo "that did not work ($@.log says why): tests that need it are skipped" >&2
+	fi
+	touch $@
+
 # ---- what to do with it ------------------------------------------------------------------------------------------
 
-test: build  ## all tests
+test: build $(VENV)/.system  ## all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 demo: build  ## train a cat classifier on encrypted photographs, and show who saw what
@@ -94,6 +105,9 @@ bench-scaling: build  ## training on one local node and on two
 
 docs: build  ## docs/ as a site of pages under site/, all links checked
 	@$(BIN)/mkdocs build --strict --quiet
+
+openapi: build  ## write docs/openapi.json anew, after a change of the service's interface
+	@$(BIN)/python -m cipherlens.service.openapi docs/openapi.json
 
 core-test: build  ## the core's own test on this machine and under AArch64 emulation
 	@tools/test_aarch64.sh

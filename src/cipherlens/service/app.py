@@ -28,7 +28,7 @@ from cipherlens.service.jobs import Jobs
 from cipherlens.service.logging import defect
 from cipherlens.service.metrics import Metrics
 from cipherlens.service.pieces import Store
-from cipherlens.service.routes import datasets, deletions, files, jobs, operations
+from cipherlens.service.routes import datasets, deletions, files, jobs, operations, page
 from cipherlens.service.settings import Settings
 
 
@@ -79,7 +79,7 @@ def create_app(settings: Settings, database: Database, stopping: Callable[[], bo
 def routed() -> FastAPI:
     """All routes, with nothing behind them: what the service's OpenAPI document is written from."""
     app = FastAPI(title="Cipherlens", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for module in (files, datasets, jobs, deletions, operations):
+    for module in (files, datasets, jobs, deletions, operations, page):
         app.include_router(module.router)
     return app
 

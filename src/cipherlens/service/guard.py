@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from http import HTTPStatus
 
 from fastapi.exceptions import HTTPException
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +16,7 @@ from cipherlens.errors import CipherlensError
 from cipherlens.service.audit import Audit
 from cipherlens.service.database import Database
 from cipherlens.service.errors import Invalid, TimedOut, TooLarge, Unauthorized, UnsupportedEncoding, problem, status_of
-from cipherlens.service.logging import say
+from cipherlens.service.logging import defect, say
 from cipherlens.service.metrics import Metrics
 from cipherlens.service.settings import PIECE_BYTES
 from cipherlens.service.tokens import authenticate
@@ -29,6 +30,7 @@ OPEN = frozenset({"/v1/identity"})
 """Paths that need no token though they are part of the interface."""
 
 FETCHES = frozenset({"/v1/files/{file_id}"})
+UNRECORDABLE = problem("Unrecorded", "the service could not write its audit log, so it may or may not have done this")
 UNRECORDED = frozenset({"/v1/files/{file_id}/pieces/{index}", "/v1/deletions/plan"})
 
 _ID = re.compile("[0-9a-f]{32}", re.ASCII)
@@ -60,11 +62,19 @@ class Guard:
         started = time.perf_counter()
         seen = {"status": 0, "sent": 0}
         body = _Body(receive, self._stall)
+        unrecorded = False
 
         async def sending(message: Message) -> None:
+            nonlocal unrecorded
+            if unrecorded:
+                return  # another answer went out instead of this one
             if message["type"] == "http.response.start":
+                if seen["status"] == 0 and not await self._recorded(scope, int(message["status"])):
+                    seen["status"] = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+                    await JSONResponse(UNRECORDABLE, seen["status"])(scope, body.receive, sending)
+                    unrecorded = True
+                    return
                 seen["status"] = int(message["status"])
-                await self._record(scope, seen["status"])
                 if not await body.drained():
                     message.setdefault("headers", []).append((b"connection", b"close"))
                 message.setdefault("headers", []).extend(
@@ -95,21 +105,27 @@ class Guard:
                     tenant=caller and caller.tenant_id, token=caller and caller.token_id, received=body.received, **seen,
                 )  # fmt: skip
 
-    async def _record(self, scope: Scope, status: int) -> None:
+    async def _recorded(self, scope: Scope, status: int) -> bool:
         """Write to the audit log, before it is answered, what somebody with a token has changed or fetched.
 
-        Pieces are left out: they count for nothing until their file is completed, and that is recorded.
+        Pieces are left out: they count for nothing until their file is completed, and that is recorded. False when
+        it could not be written, and nobody is to be told that it was done.
         """
         caller = scope.get("state", {}).get("caller")
         route = str(getattr(scope.get("route"), "path", "none"))
         changes = scope["method"] not in ("GET", "HEAD") and route not in UNRECORDED
         if caller is None or not (changes or (route in FETCHES and status < 400)):
-            return
+            return True
         about = scope["state"].get("object", next(iter(scope.get("path_params", {}).values()), None))
-        await run_in_threadpool(
-            self._audit.append, f"{scope['method']} {route}", tenant=caller.tenant_id, token=caller.token_id,
-            object=about if _ID.fullmatch(str(about)) else None, outcome=str(status),
-        )  # fmt: skip
+        try:
+            await run_in_threadpool(
+                self._audit.append, f"{scope['method']} {route}", tenant=caller.tenant_id, token=caller.token_id,
+                object=about if _ID.fullmatch(str(about)) else None, outcome=str(status),
+            )  # fmt: skip
+        except (OSError, CipherlensError) as error:
+            defect("audit", error)
+            return False
+        return True
 
     async def _admit(self, scope: Scope, limit: int) -> None:
         headers: dict[bytes, bytes] = {}
