@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -33,7 +34,7 @@ from service_world import (
 from cipherlens.cli.main import main
 from cipherlens.errors import InputError, SecurityError
 from cipherlens.service.audit import CURRENT, Audit, Head
-from cipherlens.service.database import Database
+from cipherlens.service.database import NAME, Database
 from cipherlens.service.openapi import document
 from cipherlens.service.settings import Settings
 from cipherlens.service.supervisor import GRACE_SECONDS
@@ -285,7 +286,34 @@ def test_the_systemd_unit(tmp_path: Path) -> None:
     assert rated.returncode == 0, rated.stdout[-200:]
 
 
-# ---- an orderly end --------------------------------------------------------------------------------------------------
+# ---- backups, and an orderly end --------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_of_a_running_service_goes_on_elsewhere(tmp_path: Path, material: Material) -> None:
+    """As docs/operations.md tells: the database first, then the files, into a folder that a service is started on."""
+    backup, secret = tmp_path / "backup", token(tmp_path / "data")
+    with serving(tmp_path / "data", checkpoint_seconds=0.0) as service, client(service.url, secret) as owner:
+        files = [owner.upload(part) for part in material.parts]
+        keys = owner.upload(material.keys, "evaluation_keys")
+        dataset = owner.done("POST", "/v1/datasets", json={"file_ids": files})["dataset_id"]
+        job = owner.submit("t", kind="train", dataset_id=dataset, keys_file_id=keys)
+        while owner.done("GET", f"/v1/jobs/{job}")["state"] == "queued":
+            time.sleep(0.01)
+        backup.mkdir(mode=0o700)
+        source, copy = sqlite3.connect(service.data / NAME), sqlite3.connect(backup / NAME)
+        source.backup(copy)
+        source.close()
+        copy.close()
+        shutil.copytree(service.data / "tenants", backup / "tenants", ignore=shutil.ignore_patterns("*.part", "*.sums"))
+        for path in (service.data / "identity.pem", service.data / CURRENT):
+            shutil.copy2(path, backup)
+        service_id = owner.http.get("/v1/identity").json()
+    head = Audit(backup).verify().head
+    with serving(backup) as service, client(service.url, secret) as owner:
+        assert owner.http.get("/v1/identity").json() == service_id
+        assert owner.download(owner.wait(job)["result_file_id"]) == material.model
+        assert owner.download(files[0]) == material.parts[0].read_bytes()
+    assert Audit(backup).verify(head).head.number > head.number
 
 
 def test_a_stop_lets_uploads_finish_and_ends_streams(tmp_path: Path, material: Material) -> None:

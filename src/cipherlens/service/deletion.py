@@ -189,8 +189,7 @@ def _expired(session: Session, tenant_id: str, limit: float) -> Derived:
     files = set(session.scalars(old.where(File.kind != "evaluation_keys").limit(MOST_OBJECTS // 4)))
     ended = select(Job.id).where(Job.tenant_id == tenant_id, Job.finished < limit).order_by(Job.finished)
     jobs = set(session.scalars(ended.limit(MOST_OBJECTS // 4)))
-    derived = derive(session, tenant_id, files, (), jobs)
-    leaving = {file.id for file in derived.files}
+    leaving = {file.id for file in derive(session, tenant_id, files, (), jobs).files} if files or jobs else set()
     others = session.execute(
         select(File.id, File.key_id).where(File.tenant_id == tenant_id, File.kind != "evaluation_keys")
     )
@@ -201,6 +200,8 @@ def _expired(session: Session, tenant_id: str, limit: float) -> Derived:
         )
     )
     idle = {file for file, key in keys if key not in served}
+    if not (files or jobs or idle):  # as nearly always: not worth the whole graph
+        return Derived((), frozenset(), frozenset())
     return derive(session, tenant_id, files | idle, (), jobs)
 
 

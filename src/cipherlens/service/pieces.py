@@ -25,6 +25,10 @@ class Store:
     def __init__(self, data: Path) -> None:
         self._root = data / "tenants"
 
+    def make(self) -> None:
+        """Make the folder that all others are in, so that backups find it from the first day."""
+        make_folder(self._root)
+
     def path(self, tenant_id: str, file_id: str) -> Path:
         """Where a whole file is, or will be."""
         return self._root / tenant_id / "files" / f"{file_id}.cl"

@@ -73,6 +73,7 @@ class Supervisor:
         with locked(self._settings.data) as lock, _listen(self._settings) as (server, url):
             database = Database(self._settings.data)
             store = Store(self._settings.data)
+            store.make()
             jobs = Jobs(database, store, self._settings.lease_seconds)
             sweeper = Sweeper(database, store, jobs, self._settings)
             sweeper.start()
