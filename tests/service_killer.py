@@ -74,7 +74,11 @@ def session(owner: Owner, material: Material, name: str) -> None:
     reply = str(answered["result_file_id"])
     assert owner.download(reply) == material.reply
     assert owner.download(files[0]) == material.parts[0].read_bytes()
-    for what, ids in (("datasets", [made["dataset_id"]]), ("files", [*files, keys, query, model, reply])):
-        for found in ids:
-            gone = owner.ask("DELETE", f"/v1/{what}/{found}")
-            assert gone.status_code in (204, 404), gone.text  # 404: done, and killed before it could say so
+    target = {"kind": "data_set", "id": made["dataset_id"]}
+    shown = owner.done("POST", "/v1/deletions/plan", json=target)
+    order = target | {"plan_sha256": shown["plan_sha256"]}
+    receipt = owner.done("POST", "/v1/deletions", json=order)["receipt"]  # the same when it is asked again after a kill
+    assert {thing["id"] for thing in receipt["objects"]} == {*files, made["dataset_id"], training, job, model, reply}
+    for found in (keys, query):
+        gone = owner.ask("DELETE", f"/v1/files/{found}")
+        assert gone.status_code in (204, 404), gone.text  # 404: done, and killed before it could say so

@@ -15,7 +15,7 @@ from service_world import Material, Owner, client, in_process, make_material, ma
 
 import cipherlens as cl
 from cipherlens.cli.main import main
-from cipherlens.errors import FormatError, SecurityError
+from cipherlens.errors import FormatError, SecurityError, ServerError
 from cipherlens.service.database import Database, Deletion, File, Job, Tenant
 from cipherlens.service.deletion import Deletions
 from cipherlens.service.identity import Identity
@@ -348,8 +348,9 @@ def test_the_client_and_the_commands(
         assert (len(shown.objects), shown.size) == (3, sum(f.size for f in files))
         receipt = server.erase(shown).receipt
         assert server.receipt(receipt.id).receipt == receipt
-        assert [r["receipt_id"] for r in server.receipts()] == [receipt.id]
+        assert [deletion.id for deletion in server.deletions()] == [receipt.id]
         server.upload(material.parts[0])
+        assert (server.usage().retention_days, server.data_sets()) == (None, [])
     monkeypatch.chdir(tmp_path)
     Path("token").write_text(text)
     remote = ("--server", url, "--token-file", "token")
@@ -379,3 +380,23 @@ def test_the_client_and_the_commands(
     assert "altered" in run("receipt", "verify", "r.json", "--server-key", "key.pem", status=1)
     assert "no public key" in run("receipt", "verify", "copy.json", "--server-key", "r.json", status=1)
     assert "one thing" in run("delete", "--yes", *remote, status=1)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("deletions", {"receipts": [{"receipt_id": "x"}]}),
+        ("deletions", {"receipts": [{"receipt_id": "0" * 32, "objects": "many", "size": 1, "requested": 1}]}),
+        ("data_sets", {"datasets": [{"dataset_id": "0" * 32, "images": -1, "file_ids": []}]}),
+        ("data_sets", {"datasets": [{"dataset_id": "\x1b[2J", "images": 1, "file_ids": []}]}),
+        ("usage", {"stored": {"images": 1e300}}),
+        ("usage", {"stored": []}),
+        ("files", {"files": [{"state": "ready", "file_id": "../x"}]}),
+        ("service_key", {"public_key": "-----BEGIN"}),
+    ],
+)
+def test_answers_that_are_none(path: str, answer: dict[str, Any]) -> None:
+    server = cl.connect("http://localhost:1", "clt_x")
+    server._http.json = lambda *_, **__: answer  # type: ignore[method-assign]
+    with server, pytest.raises(ServerError):
+        getattr(server, path)()

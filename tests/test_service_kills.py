@@ -11,6 +11,8 @@ import pytest
 from service_killer import Killer, session
 from service_world import Material, client, log_lines, make_material, serving, token
 
+from cipherlens.service.audit import Audit
+
 KILLS = 6
 
 
@@ -36,8 +38,9 @@ def test_random_kills(tmp_path: Path, material: Material) -> None:
         assert killer.kills == KILLS
         service.stop()
         service.start()  # tidies up after workers that were killed between a result and its checkpoint's removal
-    leftovers = [path for path in (tmp_path / "data").rglob("*") if path.suffix == ".sums"]
-    assert leftovers == []
+    leftovers = [path for path in (tmp_path / "data" / "tenants").rglob("*") if path.is_file()]
+    assert leftovers == []  # every session has deleted all that it had
+    assert Audit(tmp_path / "data").verify().head.number > 10 * rounds
 
 
 def test_a_checkpoint_saves_work(tmp_path: Path, material: Material) -> None:

@@ -87,12 +87,17 @@ def stored(
         files, sets, usage = connection.files(), connection.data_sets(), connection.usage()
     rows = [(f.id, f.kind.replace("_", " "), size(f.size), f.sha256[:16]) for f in files]
     output.table(("file", "kind", "size", "SHA-256"), rows, "Files, newest first")
-    held = [(str(s.get("dataset_id")), str(s.get("images")), str(len(s.get("file_ids") or []))) for s in sets]
+    held = [(found.id, f"{found.images:,}", str(found.files)) for found in sets]
     output.table(("data set", "images", "files"), held, "Data sets, newest first")
-    used, quota = sum((usage.get("stored") or {}).values()), usage.get("quota_bytes") or 0
-    days = usage.get("retention_days")
-    output.say(f"{size(used)} of {size(quota)}; " + (f"kept for {days:g} days" if days else "kept until you delete it"))
-    output.finish({"command": "stored", "files": [asdict(file) for file in files], "data_sets": sets, "usage": usage})
+    days = usage.retention_days
+    kept = "kept until you delete it" if days is None else f"kept for {days:g} days"
+    output.say(f"{size(usage.stored)} of {size(usage.quota)}, {kept}")
+    output.finish(
+        {
+            "command": "stored", "files": [asdict(file) for file in files], "data_sets": [asdict(s) for s in sets],
+            "usage": asdict(usage),
+        }
+    )  # fmt: skip
 
 
 @receipt_app.command("list")
@@ -101,15 +106,14 @@ def list_(
     server: Server, token_file: TokenFile = None, insecure_http: InsecureHttp = False, as_json: Json = False
 ) -> None:
     """The newest deletions, also those that a retention limit caused."""
+    from dataclasses import asdict
+
     output = Output(as_json)
     with Remote(server, token_file, insecure_http).connect() as connection:
-        listed = connection.receipts()
-    rows = [
-        (str(r["receipt_id"]), str(r["reason"]), str(r["objects"]), size(r["size"]), _moment(r["requested"]))
-        for r in listed
-    ]
+        listed = connection.deletions()
+    rows = [(d.id, d.reason, str(d.objects), size(d.size), _moment(d.requested)) for d in listed]
     output.table(("receipt", "reason", "objects", "size", "when"), rows, "Deletions, newest first")
-    output.finish({"command": "receipt list", "receipts": listed})
+    output.finish({"command": "receipt list", "receipts": [asdict(deletion) for deletion in listed]})
 
 
 @receipt_app.command("fetch")

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from cipherlens.client.deletion import DeletionPlan, order_deletion, plan_deletion, read_receipt
+from cipherlens.client.deletion import Deletion, DeletionPlan, order_deletion, plan_deletion, read_receipt
 from cipherlens.client.http import Http
 from cipherlens.client.jobs import DONE, Job, idempotency_key
+from cipherlens.client.stored import DataSet, Usage
 from cipherlens.client.transfer import (
     Progress,
     RemoteFile,
@@ -125,9 +126,9 @@ class Connection:
         listed = self._list("/v1/files", "files")
         return [described(values) for values in listed if values.get("state") == "ready"]
 
-    def data_sets(self) -> list[dict[str, Any]]:
-        """The newest data sets, as the server lists them."""
-        return self._list("/v1/datasets", "datasets")
+    def data_sets(self) -> list[DataSet]:
+        """The newest data sets of this token's tenant."""
+        return [DataSet.read(values) for values in self._list("/v1/datasets", "datasets")]
 
     def plan_deletion(
         self, *, file: RemoteFile | None = None, data_set: str | None = None, key: str | None = None
@@ -152,9 +153,9 @@ class Connection:
         self._check(receipt)
         return receipt
 
-    def receipts(self) -> list[dict[str, Any]]:
-        """The newest deletions in short, as the server lists them, also those by a retention limit."""
-        return self._list("/v1/deletions", "receipts")
+    def deletions(self) -> list[Deletion]:
+        """The newest deletions, also those by a retention limit."""
+        return [Deletion.read(values) for values in self._list("/v1/deletions", "receipts")]
 
     def receipt(self, receipt_id: str) -> SignedReceipt:
         """A receipt of an earlier deletion, checked as `erase` does."""
@@ -171,9 +172,9 @@ class Connection:
         except FormatError:
             raise ServerError("the server shows no public key; check that it is a Cipherlens server") from None
 
-    def usage(self) -> dict[str, Any]:
-        """What this token's tenant stores and may store, as the server says it."""
-        return self._http.json("GET", "/v1/usage", idempotent=True) or {}
+    def usage(self) -> Usage:
+        """What this token's tenant stores and may store."""
+        return Usage.read(self._http.json("GET", "/v1/usage", idempotent=True) or {})
 
     # ---- jobs ----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cipherlens.client.http import Http
+from cipherlens.client.transfer import read_id
 from cipherlens.errors import FormatError, InputError, ServerError
 from cipherlens.wire.receipt import Deleted, SignedReceipt
 
@@ -36,6 +37,42 @@ class DeletionPlan:
     def size(self) -> int:
         """Bytes of all files together."""
         return sum(thing.size or 0 for thing in self.objects)
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """A deletion of earlier, in short. Times in seconds since 1970.
+
+    Attributes:
+        id: of its receipt.
+        reason: request or retention.
+        objects: how many files, data sets and jobs went. size: bytes of the files.
+        erased: when the last byte was gone; None until then.
+    """
+
+    id: str
+    reason: str
+    objects: int
+    size: int
+    requested: float
+    erased: float | None
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Deletion:
+        """One of a server's list. Raises ServerError when it is none."""
+        numbers = [values.get(name) for name in ("objects", "size", "requested")]
+        erased = values.get("erased")
+        if not all(_is_number(value) for value in numbers) or not (erased is None or _is_number(erased)):
+            raise ServerError("the server lists a deletion without sizes and times; check its version")
+        objects, size, requested = numbers
+        return cls(
+            read_id(values, "receipt_id"),
+            str(values.get("reason"))[:20],
+            int(objects or 0),
+            int(size or 0),
+            requested or 0.0,
+            erased,
+        )
 
 
 def plan_deletion(http: Http, kind: str, id: str) -> DeletionPlan:
@@ -69,3 +106,7 @@ def _deleted(values: Mapping[str, Any]) -> Deleted:
     if not (isinstance(kind, str) and isinstance(id, str) and (size is None or type(size) is int)):
         raise InputError("no object of a plan")
     return Deleted(kind[:20], id[:32], None if sha256 is None else str(sha256)[:64], size)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value < 1e15  # type: ignore[operator]

@@ -30,8 +30,10 @@ OPEN = frozenset({"/v1/identity"})
 """Paths that need no token though they are part of the interface."""
 
 FETCHES = frozenset({"/v1/files/{file_id}"})
-UNRECORDABLE = problem("Unrecorded", "the service could not write its audit log, so it may or may not have done this")
 UNRECORDED = frozenset({"/v1/files/{file_id}/pieces/{index}", "/v1/deletions/plan"})
+"""What the audit log records though nothing changes, and what it does not although the method says that something does."""
+
+NO_RECORD = problem("Unrecorded", "the service could not write its audit log, so it may or may not have done this")
 
 _ID = re.compile("[0-9a-f]{32}", re.ASCII)
 
@@ -71,7 +73,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 if seen["status"] == 0 and not await self._recorded(scope, int(message["status"])):
                     seen["status"] = int(HTTPStatus.INTERNAL_SERVER_ERROR)
-                    await JSONResponse(UNRECORDABLE, seen["status"])(scope, body.receive, sending)
+                    await JSONResponse(NO_RECORD, seen["status"])(scope, body.receive, sending)
                     unrecorded = True
                     return
                 seen["status"] = int(message["status"])
@@ -95,7 +97,7 @@ class Guard:
         finally:
             route = scope.get("route")
             template = str(getattr(route, "path", "none"))
-            method = scope["method"] if scope["method"] in METHODS else "other"
+            method = _method(scope)
             seconds = time.perf_counter() - started
             self._metrics.count(method, template, seen["status"], seconds, body.received, seen["sent"])
             caller = scope.get("state", {}).get("caller")
@@ -119,7 +121,7 @@ class Guard:
         about = scope["state"].get("object", next(iter(scope.get("path_params", {}).values()), None))
         try:
             await run_in_threadpool(
-                self._audit.append, f"{scope['method']} {route}", tenant=caller.tenant_id, token=caller.token_id,
+                self._audit.append, f"{_method(scope)} {route}", tenant=caller.tenant_id, token=caller.token_id,
                 object=about if _ID.fullmatch(str(about)) else None, outcome=str(status),
             )  # fmt: skip
         except (OSError, CipherlensError) as error:
@@ -184,6 +186,11 @@ class _Body:
         if self.received > self.limit:
             raise BodyRefused(TooLarge(f"the body has more than the {self.limit} bytes that it may have here"))
         return message
+
+
+def _method(scope: Scope) -> str:
+    """The request's method, which may be any word at all, as one of few."""
+    return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def _limit(method: str, path: str) -> int:
