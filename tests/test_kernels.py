@@ -68,6 +68,7 @@ def transcript(n: int, kernel: str, threads: int) -> dict[str, bytes]:
         "mod_down of one part": ring.mod_down(inner[:1], None, None, 1, threads),
         "mod_down": ring.mod_down(inner, a[0], None, galois, threads),
         "key_switch": ring.key_switch(b[1], key, b[0], None, galois, False, threads),
+        "change of key": ring.key_switch(b[1], key, b[0], None, 1, False, threads),
         "relinearise and rescale": ring.key_switch(b[1], key, a[0], a[1], 1, True, threads),
         "uniform": expand(ring, bytes(32), SeedUse.CIPHERTEXT, 0, every, threads),
         "embed": engine.encoder.embed(slots, p.scales[-1]),

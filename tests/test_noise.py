@@ -14,7 +14,7 @@ that says nothing, fails.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod, sqrt
 from typing import cast
 
@@ -231,6 +231,22 @@ def test_automorphisms_at_the_lowest_level(laboratory: Laboratory) -> None:
     low = laboratory.owner.encrypt(e.encode(z, 0))
     bound = laboratory.bounds.automorphism(laboratory.bounds.fresh(low.scale), 1, low.scale)
     laboratory.check(e.rotate(low, 1), np.roll(z, -1), bound)
+
+
+def test_a_change_of_key(laboratory: Laboratory) -> None:
+    """As an automorphism, at the key's level and below; the successor of the successor bears it twice."""
+    e, z, bounds = laboratory.evaluator, laboratory.z, laboratory.bounds
+    owner, switched, bound = laboratory.owner, laboratory.cz, laboratory.fresh
+    low, low_bound = laboratory.owner.encrypt(e.encode(z, 0)), bounds.fresh(e.scale(0))
+    for _ in range(2):
+        successor = SecretKey.create(e.engine)
+        change = owner.key_change(successor, switched.level)
+        at = replace(laboratory, owner=successor)
+        switched, bound = e.change_key(switched, change), bounds.automorphism(bound, switched.limbs, switched.scale)
+        at.check(switched, z, bound)
+        low, low_bound = e.change_key(low, change), bounds.automorphism(low_bound, 1, low.scale)
+        at.check(low, z, low_bound)
+        owner = successor
 
 
 def test_a_chain_of_rotations(laboratory: Laboratory) -> None:

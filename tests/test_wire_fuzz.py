@@ -29,10 +29,11 @@ from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, rotation
 from cipherlens.server import classify, train
 from cipherlens.wire.container import Reader
 from cipherlens.wire.fields import parse_json
+from cipherlens.wire.key_change import read_key_change, write_key_change
 from cipherlens.wire.keys import read_evaluation_keys, read_public_key, write_evaluation_keys, write_public_key
 from cipherlens.wire.packed import unpack_ciphertext
 
-KINDS = 7
+KINDS = 8
 """Kinds of files whose readers are fuzzed: all but the public half of a task, which travels inside the others."""
 
 TOY = toy_parameters(64, (30, 26), (33,), 1)
@@ -71,9 +72,11 @@ class Target:
         keys = owner.evaluation_keys([KeyRequest(RELINEARISATION, 1), KeyRequest(rotation(TOY, 1), 0)])
         write_evaluation_keys(folder / "evaluation.cl", keys)
         write_public_key(folder / "public.cl", owner.public_key(), bytes(range(32)))
+        write_key_change(folder / "switching.cl", owner.key_change(SecretKey.create(self.engine), 1))
         self.readers: dict[str, Callable[[Path], Any]] = {
             "evaluation.cl": lambda path: read_evaluation_keys(path, self.engine),
             "public.cl": lambda path: read_public_key(path, self.engine),
+            "switching.cl": lambda path: read_key_change(path, self.engine),
             **self._write_a_real_task(folder),
         }
         self.names = list(self.readers)

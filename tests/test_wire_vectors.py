@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from toy import ToyParameters, limbs_of, toy_parameters
-from vectors.make_format_1 import SEED, canonical, formula, make, small_parameters
+from vectors.make_format_1 import KEY_ID, NEW_KEY_ID, SEED, canonical, formula, make, small_parameters
 
 from cipherlens.owner.sealed import unseal, unwrap
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.expansion import SeedUse, expand
 from cipherlens.scheme.primes import is_prime
 from cipherlens.wire.container import Kind, Reader
+from cipherlens.wire.key_change import read_key_change
 from cipherlens.wire.keys import list_evaluation_keys, read_evaluation_keys
 from cipherlens.wire.packed import pack_limbs
 
@@ -27,7 +28,7 @@ TOY = toy_parameters(64, (30, 41, 26), (50, 33), 2)
 
 def test_the_format_still_makes_the_same_bytes(tmp_path: Path) -> None:
     make(tmp_path)
-    for name in ("format_1.json", "container_1.cl", "evaluation_1.cl"):
+    for name in ("format_1.json", "container_1.cl", "evaluation_1.cl", "switching_1.cl"):
         assert (tmp_path / name).read_bytes() == (VECTORS / name).read_bytes(), name
 
 
@@ -89,6 +90,9 @@ def test_files_of_format_1_load() -> None:
     np.testing.assert_array_equal(keys[5].data[0, 0], formula(engine, [0, 2]))
     listing = list_evaluation_keys(VECTORS / "evaluation_1.cl")
     assert (listing.key_id, dict(listing.levels)) == (keys.key_id, {0: 1, 5: 0})
+    change = read_key_change(VECTORS / "switching_1.cl", engine)
+    assert (change.old_key_id, change.key_id, change.level) == (KEY_ID, NEW_KEY_ID, 1)
+    np.testing.assert_array_equal(change.key.data, keys[0].data)
 
 
 def test_sealing_vectors() -> None:

@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.expansion import SeedUse, expand
-from cipherlens.scheme.keys import EvaluationKeys, SwitchingKey
+from cipherlens.scheme.keys import EvaluationKeys, KeyChange, SwitchingKey
 from cipherlens.scheme.parameters import Parameters
 from cipherlens.scheme.types import Limbs
 from cipherlens.wire.container import Kind, Writer
+from cipherlens.wire.key_change import write_key_change
 from cipherlens.wire.keys import write_evaluation_keys
 from cipherlens.wire.packed import pack_limbs
 
 SEED = bytes(range(32))
 KEY_ID = "000102030405060708090a0b0c0d0e0f"
+NEW_KEY_ID = "101112131415161718191a1b1c1d1e1f"
 
 
 def small_parameters() -> Parameters:
@@ -46,6 +48,14 @@ def formula(engine: Engine, indices: list[int]) -> Limbs:
         residues = (words % np.uint64(prime)).astype(np.int64)
         rows.append(np.where(residues > prime // 2, residues - prime, residues).astype(np.float64))
     return np.stack(rows)
+
+
+def switching_key(engine: Engine, level: int) -> SwitchingKey:
+    """Halves by the formula, and the uniform ones from the seed."""
+    indices = engine.extended_indices(level + 1)
+    halves = np.stack([formula(engine, indices)] * engine.parameters.digits(level + 1))
+    uniform = np.stack([expand(engine.ring, SEED, SeedUse.SWITCHING_KEY, d, indices) for d in range(len(halves))])
+    return SwitchingKey(np.stack([halves, uniform], axis=1), SEED)
 
 
 def make(folder: Path) -> None:
@@ -82,13 +92,9 @@ def make(folder: Path) -> None:
         for name, array in tensors.items():
             writer.write(name, array)
 
-    keys = {}
-    for number, level in ((0, 1), (5, 0)):
-        indices = engine.extended_indices(level + 1)
-        halves = np.stack([formula(engine, indices)] * p.digits(level + 1))
-        uniform = np.stack([expand(engine.ring, SEED, SeedUse.SWITCHING_KEY, d, indices) for d in range(len(halves))])
-        keys[number] = SwitchingKey(np.stack([halves, uniform], axis=1), SEED)
+    keys = {number: switching_key(engine, level) for number, level in ((0, 1), (5, 0))}
     write_evaluation_keys(folder / "evaluation_1.cl", EvaluationKeys(p, KEY_ID, keys))
+    write_key_change(folder / "switching_1.cl", KeyChange(p, KEY_ID, NEW_KEY_ID, switching_key(engine, 1)))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from cipherlens.learning.results import Reply, TrainedModel, table_levels
 from cipherlens.learning.task import PublicTask
 from cipherlens.scheme.parameters import Parameters
 from cipherlens.wire.container import Kind, Reader, header_bool, header_hex
+from cipherlens.wire.key_change import check_key_change
 from cipherlens.wire.keys import list_evaluation_keys, read_public_key
 
 Lines = list[tuple[str, str]]
@@ -71,6 +72,7 @@ def read_contents(path: Path) -> Contents:
         Kind.SECRET_KEY: _secret_key,
         Kind.PUBLIC_KEY: _public_key,
         Kind.EVALUATION_KEYS: _evaluation_keys,
+        Kind.SWITCHING_KEY: _switching_key,
         Kind.IMAGES: _images,
         Kind.MODEL: _model,
         Kind.REPLY: _reply,
@@ -162,6 +164,26 @@ def _evaluation_keys(path: Path) -> Contents:
     return Contents(Kind.EVALUATION_KEYS, p, lines, facts, packed)
 
 
+def _switching_key(path: Path) -> Contents:
+    with Reader.open(path, Kind.SWITCHING_KEY) as reader:
+        about = check_key_change(reader)
+    p, chain = about.parameters, len(about.parameters.primes)
+
+    def rows() -> Iterable[NDArray[Any]]:
+        with Reader.open(path, Kind.SWITCHING_KEY, verify=False) as reader:
+            yield from reader.read("key")
+
+    indices = [*range(about.level + 1), *range(chain, chain + len(p.special_primes))]
+    lines = [
+        ("from key", about.old_key_id),
+        ("to key", about.key_id),
+        ("level", f"{about.level} and below"),
+        ("secrecy", "with the new secret key it gives the old one; delete it once everything is switched"),
+    ]
+    facts: dict[str, object] = {"old_key_id": about.old_key_id, "key_id": about.key_id, "level": about.level}
+    return Contents(Kind.SWITCHING_KEY, p, lines, facts, [Packed(indices, p.digits(about.level + 1), rows)])
+
+
 def _images(path: Path) -> Contents:
     images = EncryptedImages.load(path)
     lines, facts = _of_task(images.task)
@@ -172,10 +194,10 @@ def _images(path: Path) -> Contents:
         return [message] if images.seeded else [message, other]
 
     packed = [Packed(indices, 1 if images.seeded else 2, partial(row, i)) for i in range(len(images.rows))]
-    made = "the owner's secret key" if images.seeded else "the public key, by a contributor"
+    made = "made with the owner's secret key" if images.seeded else "made with the public key, or switched to this key"
     lines += [
         ("key", images.key_id),
-        ("images", f"{plural(len(images), 'image')} in {plural(len(images.rows), 'ciphertext')}, made with {made}"),
+        ("images", f"{plural(len(images), 'image')} in {plural(len(images.rows), 'ciphertext')}, {made}"),
         ("level", f"{images.task.circuit.top}, {size(images.nbytes)} of ciphertexts and sealed names"),
     ]
     labels = None
@@ -188,7 +210,7 @@ def _images(path: Path) -> Contents:
         "key_id": images.key_id,
         "images": len(images),
         "ciphertexts": len(images.rows),
-        "contributor": not images.seeded,
+        "seeded": images.seeded,
         "labels": labels,
         "level": images.task.circuit.top,
     }

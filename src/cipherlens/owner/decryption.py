@@ -6,7 +6,7 @@ nothing but the number of its images and the training images of each class.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import islice
@@ -20,7 +20,7 @@ from cipherlens.learning.residual import check_model, check_scores
 from cipherlens.learning.results import Packed, Reply, TrainedModel, score_bytes, table_levels
 from cipherlens.learning.task import PublicTask
 from cipherlens.learning.twin import ClearModel, decide, finish
-from cipherlens.owner.sealed import unseal
+from cipherlens.owner.sealed import unseal_any
 from cipherlens.owner.secret_key import SecretKey
 from cipherlens.planning.task import PrivateNotes
 from cipherlens.wire.fields import LARGEST_JSON_ITEMS, parse_json
@@ -116,11 +116,11 @@ def decrypt_model(
 
 
 def decrypt_reply(
-    secret: SecretKey, sealing_key: bytes, task: PublicTask, notes: PrivateNotes, reply: Reply
+    secret: SecretKey, sealing_keys: Sequence[bytes], task: PublicTask, notes: PrivateNotes, reply: Reply
 ) -> Answers:
     """Scores and predictions, after the model's checks.
 
-    sealing_key: the owner's X25519 private key, 32 bytes. Raises KeyMismatch, FormatError and RangeError.
+    sealing_keys: the owner's X25519 private keys, 32 bytes each. Raises KeyMismatch, FormatError and RangeError.
     """
     check_origin("this reply", reply.task, reply.key_id, task, secret.key_id)
     model = decrypt_model(secret, task, notes, reply.tables, reply.counts, lowered=True)
@@ -133,7 +133,7 @@ def decrypt_reply(
         ciphertext = unpack_ciphertext(secret.engine, packed, 2, circuit.score_level + 1, circuit.score_scale)
         blocks.append(read_scores(circuit, secret.decrypt(ciphertext)))
     scores = model.finish_scores(np.concatenate(blocks)[: reply.images])
-    files = read_names(unseal(sealing_key, reply.names), reply.images)
+    files = read_names(unseal_any(sealing_keys, reply.names), reply.images)
     shown = np.concatenate([-scores, scores], axis=1) if scores.shape[1] == 1 else scores
     return Answers(files, notes.classes, decide(scores), shown, model)
 

@@ -24,7 +24,7 @@ from cipherlens.owner.sealed import new_sealing_keys, unwrap, wrap
 from cipherlens.owner.secret_key import SecretKey
 from cipherlens.planning.task import PrivateNotes, Task
 from cipherlens.scheme.engine import Engine, usable_cores
-from cipherlens.scheme.keys import EvaluationKeys, PublicKey
+from cipherlens.scheme.keys import EvaluationKeys, KeyChange, PublicKey
 from cipherlens.scheme.notebook import NotebookRepr
 from cipherlens.scheme.parameters import require_secure
 from cipherlens.wire.container import (
@@ -36,9 +36,11 @@ from cipherlens.wire.container import (
     header_hex,
     parse_json_object,
 )
+from cipherlens.wire.key_change import write_key_change
 from cipherlens.wire.keys import read_evaluation_keys, read_public_key, write_evaluation_keys, write_public_key
 
 SECRET, PUBLIC, EVALUATION = "secret.cl", "public.cl", "evaluation.cl"
+SWITCHING = "switching.cl"
 
 SEALING_BYTES = 32
 
@@ -83,19 +85,23 @@ class OwnerSecrets(NotebookRepr):
         notes: class names and statistics for the checks.
         secret: the secret key.
         sealing_private: X25519 private key, 32 bytes, for names.
+        earlier_sealing: those of the keys that this one succeeded, the newest first: names stay sealed as they were when
+            the server switches their images to a new key, which it could not do with names.
     """
 
     task: PublicTask
     notes: PrivateNotes
     secret: SecretKey
     sealing_private: bytes = field(repr=False)
+    earlier_sealing: tuple[bytes, ...] = field(default=(), repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("secret keys are never pickled; save them with a passphrase instead")
 
     def decrypt(self, reply: Reply) -> Answers:
         """Labels and scores. Raises KeyMismatch, FormatError, and RangeError when the solve left its range."""
-        return decrypt_reply(self.secret, self.sealing_private, self.task, self.notes, reply)
+        sealing_keys = (self.sealing_private, *self.earlier_sealing)
+        return decrypt_reply(self.secret, sealing_keys, self.task, self.notes, reply)
 
     def open(self, model: TrainedModel) -> ClearModel:
         """A model's weights in the clear. Raises as `decrypt`."""
@@ -106,6 +112,7 @@ class OwnerSecrets(NotebookRepr):
         notes = canonical_json(self.notes.to_dict()).encode()
         coefficients = (self.secret.coefficients + 1).astype(np.uint8).tobytes()
         payload = len(notes).to_bytes(4, "little") + notes + self.sealing_private + coefficients
+        payload += b"".join(self.earlier_sealing)
         if passphrase is not None:
             payload = wrap(payload, passphrase, context=_context(self.task, self.secret.key_id))
         header = {"task": self.task.to_dict(), "key_id": self.secret.key_id, "wrapped": passphrase is not None}
@@ -132,13 +139,14 @@ class OwnerSecrets(NotebookRepr):
                 payload = unwrap(payload, passphrase, context=_context(task, key_id))
         size = int.from_bytes(payload[:4], "little")
         notes, rest = payload[4 : 4 + size], payload[4 + size :]
-        if len(rest) != SEALING_BYTES + task.parameters.ring_dimension:
+        end = SEALING_BYTES + task.parameters.ring_dimension
+        if len(rest) < end or (len(rest) - end) % SEALING_BYTES:
             raise FormatError(f"{path} holds no secret key of its task")
-        coefficients = np.frombuffer(rest[SEALING_BYTES:], np.uint8).astype(np.int8) - np.int8(1)
+        coefficients = np.frombuffer(rest[SEALING_BYTES:end], np.uint8).astype(np.int8) - np.int8(1)
         secret = SecretKey(Engine(task.parameters), key_id, coefficients)
-        return cls(
-            task, PrivateNotes.from_dict(parse_json_object(notes, str(path)), task), secret, rest[:SEALING_BYTES]
-        )
+        private = PrivateNotes.from_dict(parse_json_object(notes, str(path)), task)
+        earlier = tuple(rest[at : at + SEALING_BYTES] for at in range(end, len(rest), SEALING_BYTES))
+        return cls(task, private, secret, rest[:SEALING_BYTES], earlier)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,13 +176,33 @@ class Keys(NotebookRepr):
 
         Raises SecurityError for parameters that are not inside the security table.
         """
+        return cls._create(task, (), threads, progress)
+
+    @classmethod
+    def create_successor(
+        cls, task: Task, old: OwnerSecrets, *, threads: int | None = None, progress: Progress | None = None
+    ) -> tuple[Keys, KeyChange]:
+        """Fresh keys for the same task, and the switching key that takes encrypted images and models from the old ones.
+
+        Names that were sealed for the old keys stay readable with the new. Raises KeyMismatch when `old` is of another
+        task, and SecurityError as `create`.
+        """
+        if old.task.id != task.public.id:
+            raise KeyMismatch("these keys were made for another task; give the task that they were made for")
+        new = cls._create(task, (old.sealing_private, *old.earlier_sealing), threads, progress)
+        return new, old.secret.key_change(new.secrets.secret, task.public.circuit.top, threads or usable_cores())
+
+    @classmethod
+    def _create(
+        cls, task: Task, earlier_sealing: tuple[bytes, ...], threads: int | None, progress: Progress | None
+    ) -> Keys:
         require_secure(task.public.parameters)
         threads = threads or usable_cores()
         engine = Engine(task.public.parameters)
         secret = SecretKey.create(engine)
         evaluation = secret.evaluation_keys(task.public.circuit.key_requests(), threads, progress)
         private, sealing = new_sealing_keys()
-        secrets = OwnerSecrets(task.public, task.notes, secret, private)
+        secrets = OwnerSecrets(task.public, task.notes, secret, private, earlier_sealing)
         return cls(task, secrets, ContributorKeys(task, secret.public_key(), sealing), evaluation)
 
     def encrypt(
@@ -195,8 +223,9 @@ class Keys(NotebookRepr):
         """`.labels`, `.scores`, `.files`. Raises as `OwnerSecrets.decrypt`."""
         return self.secrets.decrypt(reply)
 
-    def save(self, folder: str | os.PathLike[str], passphrase: bytes | None) -> None:
-        """Write secret.cl, public.cl and evaluation.cl into a folder: all three, or none. Nothing is replaced.
+    def save(self, folder: str | os.PathLike[str], passphrase: bytes | None, change: KeyChange | None = None) -> None:
+        """Write secret.cl, public.cl, evaluation.cl and, where there is one, the switching key that leads to them as
+        switching.cl into a folder: all of them, or none. Nothing is replaced.
 
         Raises InputError when the folder cannot be written or holds keys.
         """
@@ -211,9 +240,11 @@ class Keys(NotebookRepr):
                 write_evaluation_keys(room / EVALUATION, self.evaluation)
                 write_public_key(room / PUBLIC, self.public.public, self.public.sealing_key)
                 self.secrets.save(room / SECRET, passphrase)
+                if change is not None:
+                    write_key_change(room / SWITCHING, change)
                 # A link fails where a file is, so of two that write here at once one gets the folder and the other
                 # leaves it alone; the secret key claims it.
-                for written in (SECRET, PUBLIC, EVALUATION):
+                for written in (SECRET, PUBLIC, EVALUATION, *([SWITCHING] if change is not None else [])):
                     _place(room / written, path / written)
                     linked.append(path / written)
         except BaseException as error:
@@ -267,7 +298,7 @@ def _context(task: PublicTask, key_id: str) -> bytes:
 
 def refuse_existing(folder: Path) -> None:
     """Raise InputError if the folder already holds keys: losing a secret key loses everything under it."""
-    for name in (SECRET, PUBLIC, EVALUATION):
+    for name in (SECRET, PUBLIC, EVALUATION, SWITCHING):
         if (folder / name).exists():
             raise InputError(f"{folder} already holds {name}, and keys are never replaced; choose another folder")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -50,6 +52,18 @@ def unseal(private_key: bytes, sealed: bytes) -> bytes:
     if len(padded) < LENGTH_BYTES + length:
         raise refusal
     return padded[LENGTH_BYTES : LENGTH_BYTES + length]
+
+
+def unseal_any(private_keys: Sequence[bytes], sealed: bytes) -> bytes:
+    """Open what was sealed for any of these keys: names stay as they were sealed when their images get a new key.
+
+    Raises:
+        KeyMismatch: it was sealed for another key, or altered.
+    """
+    for private_key in private_keys[:-1]:
+        with suppress(KeyMismatch):
+            return unseal(private_key, sealed)
+    return unseal(private_keys[-1], sealed)
 
 
 def wrap(secret: bytes, passphrase: bytes, cost: int = DEFAULT_COST, *, context: bytes = b"") -> bytes:

@@ -14,7 +14,7 @@ from cipherlens.owner.randomness import Small, fresh_error, fresh_seed, fresh_te
 from cipherlens.scheme.ciphertext import Ciphertext, Plaintext
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.expansion import SeedUse, expand
-from cipherlens.scheme.keys import RELINEARISATION, EvaluationKeys, KeyRequest, PublicKey, SwitchingKey
+from cipherlens.scheme.keys import RELINEARISATION, EvaluationKeys, KeyChange, KeyRequest, PublicKey, SwitchingKey
 from cipherlens.scheme.types import Limbs, Slots
 
 
@@ -103,13 +103,29 @@ class SecretKey:
 
     def switching_key(self, request: KeyRequest, threads: int = 1) -> SwitchingKey:
         """One evaluation key. An automorphism's key switches to the secret *before* it; see core/key_switching.cpp."""
-        p = self.engine.parameters
         if request.number == RELINEARISATION:
             source, target = self._ring.square(self._secret), self._secret
         else:
-            inverse = pow(request.number, -1, 2 * p.ring_dimension)
+            inverse = pow(request.number, -1, 2 * self.engine.parameters.ring_dimension)
             source, target = self._secret, self._ring.automorphism(self._secret, inverse)
-        limbs = request.level + 1
+        return self._switching_key(source, target, request.level, threads)
+
+    def key_change(self, successor: SecretKey, level: int, threads: int = 1) -> KeyChange:
+        """What takes ciphertexts up to this level to a successor on the same ring: this secret, under that one.
+
+        It is attacked as a ciphertext under the successor modulo q_0 ... q_level and the special primes, a part of what
+        the parameters were checked for. Raises KeyMismatch for a secret of another ring, or this one itself.
+        """
+        p = self.engine.parameters
+        if successor.engine.parameters.id != p.id or successor.key_id == self.key_id:
+            raise KeyMismatch(
+                "a key is switched to another key on the same ring; create the new one from the same task"
+            )
+        key = self._switching_key(self._secret, successor._secret, level, threads)
+        return KeyChange(p, self.key_id, successor.key_id, key)
+
+    def _switching_key(self, source: Limbs, target: Limbs, level: int, threads: int) -> SwitchingKey:
+        p, limbs = self.engine.parameters, level + 1
         seed = fresh_seed()
         indices = self.engine.extended_indices(limbs)
         digits = p.digits(limbs)

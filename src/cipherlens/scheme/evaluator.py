@@ -17,7 +17,7 @@ import numpy as np
 from cipherlens.errors import KeyMismatch, PlanError
 from cipherlens.scheme.ciphertext import Ciphertext, Plaintext
 from cipherlens.scheme.engine import Engine
-from cipherlens.scheme.keys import RELINEARISATION, EvaluationKeys, conjugation, rotation
+from cipherlens.scheme.keys import RELINEARISATION, EvaluationKeys, KeyChange, conjugation, rotation
 from cipherlens.scheme.types import Limbs, Slots
 
 T = TypeVar("T")
@@ -252,6 +252,15 @@ class Evaluator:
             data = ring.key_switch_digits(digits, self.key(galois), a.data[0], None, galois, False, self.threads)
             results.append(Ciphertext(data, a.scale))
         return results
+
+    def change_key(self, a: Ciphertext, change: KeyChange) -> Ciphertext:
+        """The same slots under another secret key: one key switch, no level. KeyMismatch when it does not reach a."""
+        if a.parts != 2:
+            raise PlanError("a key is changed under ciphertexts of two parts; relinearise first")
+        if change.parameters.id != self.engine.parameters.id or change.level < a.level:
+            raise KeyMismatch(f"this switching key does not serve level {a.level} of this ring; make one that does")
+        data = self.engine.ring.key_switch(a.data[1], change.key.data, a.data[0], None, 1, False, self.threads)
+        return Ciphertext(data, a.scale)
 
     def real(self, a: Ciphertext) -> Ciphertext:
         """2 Re(a) = a + conj(a): one key switch, no level. The factor is the caller's to fold elsewhere."""

@@ -95,6 +95,34 @@ class EvaluationKeys(NotebookRepr):
 
 
 @dataclass(frozen=True, eq=False)
+class KeyChange(NotebookRepr):
+    """Takes ciphertexts from one secret key to its successor, and decrypts nothing by itself.
+
+    It is the old secret encrypted under the new one: whoever has it and the new secret key has the old one too. So it
+    is deleted once everything is switched.
+
+    Attributes:
+        parameters: the ring of both keys.
+        old_key_id: which secret key it takes from.
+        key_id: which secret key it takes to.
+        key: at the level of the ciphertexts to switch; it serves all levels below too.
+    """
+
+    parameters: Parameters
+    old_key_id: str
+    key_id: str
+    key: SwitchingKey
+
+    @property
+    def level(self) -> int:
+        """The highest level at which it switches."""
+        return int(self.key.data.shape[2]) - len(self.parameters.special_primes) - 1
+
+    def __repr__(self) -> str:
+        return f"KeyChange({self.old_key_id[:8]} to {self.key_id[:8]}, level {self.level})"
+
+
+@dataclass(frozen=True, eq=False)
 class PublicKey(NotebookRepr):
     """What contributors encrypt with.
 

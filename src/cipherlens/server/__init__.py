@@ -2,6 +2,7 @@
 
 from cipherlens.server.classifying import classify
 from cipherlens.server.cluster import open_cluster
+from cipherlens.server.switching import switch_images, switch_model
 from cipherlens.server.training import train
 
-__all__ = ["classify", "open_cluster", "train"]
+__all__ = ["classify", "open_cluster", "switch_images", "switch_model", "train"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cipherlens.errors import FormatError, InputError, KeyMismatch
 from cipherlens.scheme.engine import Engine, usable_cores
@@ -101,12 +103,11 @@ def stream_evaluation_keys(
     }
     shapes: dict[str, tuple[type, tuple[int, ...]]] = {"seeds": (np.uint8, (len(numbers), SEED_BYTES))}
     for request in requests:
-        shapes[_tensor(request.number)] = (np.uint8, _key_shape(p, request.level))
+        shapes[_tensor(request.number)] = (np.uint8, key_shape(p, request.level))
     with Writer(path, Kind.EVALUATION_KEYS, header, shapes) as writer:
         for done, (request, key) in enumerate(zip(requests, keys, strict=True), 1):
-            indices = engine.extended_indices(request.level + 1)
-            for half in key.data[:, 0]:
-                writer.write(_tensor(request.number), pack_limbs(engine, half, indices)[None])
+            for row in packed_halves(engine, key):
+                writer.write(_tensor(request.number), row[None])
             writer.write("seeds", np.frombuffer(key.seed, np.uint8)[None])
             if progress is not None:
                 progress(done, len(numbers))
@@ -142,15 +143,8 @@ def read_evaluation_keys(
         ring = engine or Engine(listing.parameters)
 
         def load(position: int, number: int, level: int) -> SwitchingKey:
-            packed = reader.read(_tensor(number))
             seed = seed_bytes(reader.read("seeds", position, position + 1))
-            indices = ring.extended_indices(level + 1)
-            data = np.empty((len(packed), 2, len(indices), ring.parameters.ring_dimension))
-            for digit, row in enumerate(packed):
-                data[digit, 0] = unpack_limbs(ring, row, indices)
-                expand(ring.ring, seed, SeedUse.SWITCHING_KEY, digit, indices, out=data[digit, 1])
-            data.flags.writeable = False
-            return SwitchingKey(data, seed)
+            return unpack_key(ring, reader.read(_tensor(number)), seed, level)
 
         with ThreadPoolExecutor(threads or usable_cores()) as pool:
             jobs = {
@@ -164,6 +158,27 @@ def read_evaluation_keys(
                 for job in jobs.values():
                     job.cancel()
     return EvaluationKeys(ring.parameters, listing.key_id, keys)
+
+
+def packed_halves(engine: Engine, key: SwitchingKey) -> Iterator[NDArray[np.uint8]]:
+    """The halves of a switching key that are no seed, packed, one digit after the other."""
+    indices = engine.extended_indices(key.data.shape[2] - len(engine.parameters.special_primes))
+    return (pack_limbs(engine, half, indices) for half in key.data[:, 0])
+
+
+def unpack_key(engine: Engine, packed: NDArray[Any], seed: bytes, level: int) -> SwitchingKey:
+    """The inverse of `packed_halves`, for bytes from outside of the shape that `key_shape` says.
+
+    Raises:
+        FormatError: a residue that is not below its prime.
+    """
+    indices = engine.extended_indices(level + 1)
+    data = np.empty((len(packed), 2, len(indices), engine.parameters.ring_dimension))
+    for digit, row in enumerate(packed):
+        data[digit, 0] = unpack_limbs(engine, row, indices)
+        expand(engine.ring, seed, SeedUse.SWITCHING_KEY, digit, indices, out=data[digit, 1])
+    data.flags.writeable = False
+    return SwitchingKey(data, seed)
 
 
 @dataclass(frozen=True)
@@ -195,7 +210,7 @@ def _tensor(number: int) -> str:
     return f"key.{number}"
 
 
-def _key_shape(parameters: Parameters, level: int) -> tuple[int, int]:
+def key_shape(parameters: Parameters, level: int) -> tuple[int, int]:
     """Digits, and packed bytes of one half of one digit."""
     chain, special = len(parameters.primes), len(parameters.special_primes)
     indices = [*range(level + 1), *range(chain, chain + special)]
@@ -217,7 +232,7 @@ def check_listing(reader: Reader, engine: Engine | None = None) -> KeyListing:
         raise FormatError(f"{reader.name} lists a key that is neither for relinearisation nor for an automorphism")
     reader.expect("seeds", np.uint8, (len(numbers), SEED_BYTES))
     for number, level in zip(numbers, levels, strict=True):
-        reader.expect(_tensor(number), np.uint8, _key_shape(p, level))
+        reader.expect(_tensor(number), np.uint8, key_shape(p, level))
     reader.expect_only({"seeds", *map(_tensor, numbers)})
     return KeyListing(p, header_hex(reader.header, "key_id"), dict(zip(numbers, levels, strict=True)))
 

@@ -49,6 +49,7 @@ class Kind(StrEnum):
     SECRET_KEY = "secret_key"
     PUBLIC_KEY = "public_key"
     EVALUATION_KEYS = "evaluation_keys"
+    SWITCHING_KEY = "switching_key"
     IMAGES = "images"
     MODEL = "model"
     REPLY = "reply"
@@ -57,8 +58,9 @@ class Kind(StrEnum):
     def words(self) -> str:
         """The kind in plain words."""
         return {"task": "a task", "public_task": "the public half of a task", "secret_key": "a secret key",
-                "public_key": "a public key", "evaluation_keys": "evaluation keys", "images": "encrypted images",
-                "model": "an encrypted model", "reply": "a reply"}[self.value]  # fmt: skip
+                "public_key": "a public key", "evaluation_keys": "evaluation keys",
+                "switching_key": "a switching key", "images": "encrypted images", "model": "an encrypted model",
+                "reply": "a reply"}[self.value]  # fmt: skip
 
 
 @dataclass(frozen=True)
