@@ -17,6 +17,7 @@ from cipherlens.cli.options import Json, Threads, command
 from cipherlens.cli.output import Output
 from cipherlens.cli.owner import encrypt, keys_app
 from cipherlens.cli.planning import plan
+from cipherlens.cli.rotating import switch
 from cipherlens.cli.server import classify, recompute, train
 from cipherlens.cli.serving import audit_app, serve, token_app
 
@@ -87,6 +88,7 @@ app.command(rich_help_panel=OWNER)(delete)
 app.add_typer(receipt_app, name="receipt", rich_help_panel=OWNER)
 app.command(rich_help_panel=SERVER)(train)
 app.command(rich_help_panel=SERVER)(classify)
+app.command(rich_help_panel=SERVER)(switch)
 app.command(rich_help_panel=SERVER)(serve)
 app.add_typer(token_app, name="token", rich_help_panel=SERVER)
 app.add_typer(audit_app, name="audit", rich_help_panel=SERVER)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 Server = Annotated[str, typer.Option("--server", metavar="URL", help="The server's address.")]
 WORDS = {
-    "evaluation_keys": "file of evaluation keys", "images": "file of images", "model": "model", "reply": "reply",
-    "upload": "unfinished upload", "data_set": "data set", "job": "job",
+    "evaluation_keys": "file of evaluation keys", "switching_key": "switching key", "images": "file of images",
+    "model": "model", "reply": "reply", "upload": "unfinished upload", "data_set": "data set", "job": "job",
 }  # fmt: skip
 
 receipt_app = typer.Typer(help="Receipts of deletions: list, fetch and verify them.", no_args_is_help=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cipherlens.owner.encryption import Encryptor
     from cipherlens.planning.task import Task
 
-keys_app = typer.Typer(help="Make the keys of a task.")
+keys_app = typer.Typer(help="Make the keys of a task, and replace them.")
 
 
 @keys_app.command("create")

@@ -9,6 +9,7 @@ from pathlib import Path
 from cipherlens.errors import InputError, KeyMismatch
 
 LONGEST = 4096
+FILE_OPTION = "--passphrase-file"
 
 
 def passphrase_from_file(path: Path) -> bytes:
@@ -25,24 +26,24 @@ def passphrase_from_file(path: Path) -> bytes:
     return line
 
 
-def new_passphrase(path: Path | None, none: bool) -> bytes | None:
-    """The passphrase for a new key: from a file, None if none is wanted, else asked for twice.
+def new_passphrase(path: Path | None, none: bool, *, option: str = FILE_OPTION) -> bytes | None:
+    """The passphrase for a new key: from a file (which `option` named), None if none is wanted, else asked for twice.
 
     Raises:
         InputError: both or, without a terminal, neither are given.
         KeyMismatch: an empty passphrase, or two that differ.
     """
     if path is not None and none:
-        raise InputError("--passphrase-file and --no-passphrase exclude each other; give one of them")
+        raise InputError(f"{option} and --no-passphrase exclude each other; give one of them")
     if none:
         return None
     if path is not None:
         return passphrase_from_file(path)
-    _need_terminal("choose a passphrase", " or --no-passphrase")
-    first = _typed("New passphrase for the secret key: ")
+    _need_terminal("choose a passphrase", f"{option} or --no-passphrase")
+    first = _typed("New passphrase for the secret key: ", option)
     if not first:
         raise KeyMismatch("the passphrase is empty; choose one, or use --no-passphrase")
-    if _typed("The same again: ") != first:
+    if _typed("The same again: ", option) != first:
         raise KeyMismatch("the two passphrases differ; try again")
     return first
 
@@ -63,22 +64,20 @@ def passphrase_of(secret: Path, path: Path | None) -> bytes | None:
         return None
     if path is not None:
         return passphrase_from_file(path)
-    _need_terminal(f"ask for the passphrase of {secret}", "")
-    return _typed(f"Passphrase of {secret}: ")
+    _need_terminal(f"ask for the passphrase of {secret}", FILE_OPTION)
+    return _typed(f"Passphrase of {secret}: ", FILE_OPTION)
 
 
-def _typed(prompt: str) -> bytes:
+def _typed(prompt: str, option: str) -> bytes:
     """What somebody types, unseen. Raises InputError when the input ends first, or is not in the terminal's encoding."""
     try:
         return getpass.getpass(prompt).encode()
     except EOFError:
-        raise InputError("no passphrase was typed; run the command again, or give --passphrase-file") from None
+        raise InputError(f"no passphrase was typed; run the command again, or give {option}") from None
     except UnicodeError:
-        raise InputError(
-            "the passphrase is not in this terminal's encoding; put it into a file and give --passphrase-file"
-        ) from None
+        raise InputError(f"the passphrase is not in this terminal's encoding; put it into a file and give {option}") from None
 
 
-def _need_terminal(what: str, otherwise: str) -> None:
+def _need_terminal(what: str, options: str) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise InputError(f"there is no terminal to {what}; give --passphrase-file{otherwise}")
+        raise InputError(f"there is no terminal to {what}; give {options}")

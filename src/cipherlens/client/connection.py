@@ -29,11 +29,12 @@ from cipherlens.client.transfer import (
     sha256_of,
     upload,
 )
-from cipherlens.errors import FormatError, InputError, SecurityError, ServerError
+from cipherlens.errors import FormatError, InputError, KeyMismatch, SecurityError, ServerError
 from cipherlens.learning.encrypted_images import EncryptedImages
 from cipherlens.learning.results import Reply, TrainedModel
-from cipherlens.scheme.keys import EvaluationKeys
+from cipherlens.scheme.keys import EvaluationKeys, KeyChange
 from cipherlens.wire.container import Kind, Reader
+from cipherlens.wire.key_change import check_key_change, write_key_change
 from cipherlens.wire.keys import write_evaluation_keys
 from cipherlens.wire.receipt import SignedReceipt, read_public_key
 
@@ -118,6 +119,38 @@ class Connection:
     def delete_data_set(self, data_set: str) -> None:
         """Delete a data set; one that is gone already is no failure."""
         self._http.json("DELETE", f"/v1/datasets/{_id(data_set)}", idempotent=True, expected=(404,))
+
+    def rotate(
+        self, data_set: str, switching_key: KeyChange | FilePath, *, keep_old: bool = False,
+        progress: Progress | None = None,
+    ) -> str:  # fmt: skip
+        """Have the server take a data set to the new key that `switching_key` leads to; returns that key's id.
+
+        All its files change at once, or none. The server deletes the switching key when the job ends, whatever becomes
+        of it, and the old files unless `keep_old`. Asked again it goes on with the same job, and with nothing once the
+        data set is under the new key. Raises KeyMismatch for a switching key that leads from another key.
+        """
+        with _on_disk(switching_key) as path:
+            manifest = read_manifest(path, Kind.SWITCHING_KEY)
+            with Reader.open(path, Kind.SWITCHING_KEY) as reader:
+                change = check_key_change(reader)
+            for attempt in range(MOST_ATTEMPTS):
+                found = self._http.json("GET", f"/v1/datasets/{_id(data_set)}", idempotent=True)
+                if (key_id := read_id(found, "key_id")) == change.key_id:
+                    return key_id
+                if key_id != change.old_key_id:
+                    raise KeyMismatch(f"the data set is under the key {key_id[:8]}, from which this one does not lead")
+                file = upload(self._http, manifest, progress)
+                body = {
+                    "kind": "switch", "dataset_id": data_set, "switching_key_file_id": file.id, "keep_old": keep_old,
+                }  # fmt: skip
+                key = idempotency_key("switch", {"data_set": data_set, "key": file.sha256}, attempt)
+                # 409: an earlier job's switching key, deleted since. 404: the end of another one's took this along.
+                made = self._http.json("POST", "/v1/jobs", body, idempotent=True, key=key, expected=(404, 409))
+                if made is not None:
+                    self._end(self.job(read_id(made, "job_id")), progress)
+                    return change.key_id
+        raise ServerError(f"{MOST_ATTEMPTS} jobs with this switching key ended without success; ask the provider why")
 
     # ---- deleting with everything derived ------------------------------------------------------------------------
 
@@ -223,14 +256,21 @@ class Connection:
 
     def wait(self, job: Job, *, progress: Progress | None = None) -> RemoteFile:
         """Watch a job to its end; returns its result. Raises ServerError when there is none."""
+        done = self._end(job, progress)
+        if done.result_id is None:
+            raise ServerError(f"the server's job {job.id} ended without a result; ask the provider for the reason")
+        return describe(self._http, done.result_id)
+
+    def _end(self, job: Job, progress: Progress | None) -> Job:
+        """Watch a job to its end. Raises ServerError unless it is done then."""
         last = job
         for last in self.watch(job):
             if progress is not None:
                 progress(last.stage, last.progress)
-        if last.state != DONE or last.result_id is None:
+        if last.state != DONE:
             why = f": {last.error}" if last.error else ""
             raise ServerError(f"the server's job {job.id} {last.state}{why}; running the same again starts a new one")
-        return describe(self._http, last.result_id)
+        return last
 
     def cancel(self, job: Job) -> None:
         """Have the server stop a job; one that has ended stays as it is."""
@@ -342,7 +382,7 @@ class Connection:
 
 
 @contextmanager
-def _on_disk(what: Images | KeysLike | ModelLike) -> Iterator[Path]:
+def _on_disk(what: Images | KeysLike | ModelLike | KeyChange) -> Iterator[Path]:
     """A path to it; something in memory is written beside other temporary files, as ciphertexts, and removed after."""
     if isinstance(what, str | os.PathLike):
         yield Path(what)
@@ -351,6 +391,8 @@ def _on_disk(what: Images | KeysLike | ModelLike) -> Iterator[Path]:
         path = Path(folder) / "upload.cl"
         if isinstance(what, EvaluationKeys):
             write_evaluation_keys(path, what)
+        elif isinstance(what, KeyChange):
+            write_key_change(path, what)
         elif isinstance(what, EncryptedImages | TrainedModel):
             what.save(path)
         else:

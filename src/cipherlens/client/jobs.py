@@ -23,12 +23,12 @@ class Job:
 
     Attributes:
         id: 32 hexadecimal digits.
-        kind: train or classify.
+        kind: train, classify or switch.
         state: queued, running, done, failed or cancelled.
         stage: what it does, in words; the state before it does anything.
         progress: share of its work that is done, 0 to 1.
         estimate_seconds: until it ends, None when the server does not know.
-        result_id: of its result, a file, once it is done.
+        result_id: of its result, a file, once it is done; a switch has none.
         error: why it failed, one sentence.
         created: when it was queued, in seconds of the server's clock.
     """

@@ -26,7 +26,7 @@ SIDE_BY_SIDE = 3
 ROUNDS = 3
 """How often a file is announced before a server that loses pieces of it is given up."""
 
-MAY_LEAVE = (Kind.EVALUATION_KEYS, Kind.IMAGES)
+MAY_LEAVE = (Kind.EVALUATION_KEYS, Kind.SWITCHING_KEY, Kind.IMAGES)
 """Files that a server is given. Keys that decrypt, tasks with their statistics, replies and models stay here."""
 
 Progress = Callable[[str, float], None]
@@ -39,7 +39,7 @@ class RemoteFile:
 
     Attributes:
         id: its name there, 32 hexadecimal digits.
-        kind: evaluation_keys, images, model or reply.
+        kind: evaluation_keys, switching_key, images, model or reply.
         size: bytes.
         sha256: of the whole file, 64 hexadecimal digits.
     """
@@ -136,7 +136,7 @@ def upload(http: Http, manifest: Manifest, progress: Progress | None = None) -> 
 
 
 def _send(http: Http, manifest: Manifest, file_id: str, missing: list[int], progress: Progress | None) -> None:
-    stage = "uploading" if manifest.kind is not Kind.EVALUATION_KEYS else "uploading keys"
+    stage = "uploading" if manifest.kind is Kind.IMAGES else "uploading keys"
     total = len(manifest.pieces)
     done = total - len(missing)
 

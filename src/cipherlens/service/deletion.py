@@ -150,7 +150,7 @@ class Deletions:
     def _erase(self, tenant_id: str, objects: tuple[Deleted, ...]) -> None:
         for thing in objects:
             if thing.kind == "job":
-                self._store.checkpoint(tenant_id, thing.id).unlink(missing_ok=True)
+                self._store.forget_work(tenant_id, thing.id)
             elif thing.kind != "data_set":
                 self._store.path(tenant_id, thing.id).unlink(missing_ok=True)
         if any(thing.kind == "upload" for thing in objects):

@@ -10,6 +10,7 @@ import numpy as np
 from cipherlens.errors import FormatError
 from cipherlens.learning.encrypted_images import EncryptedImages, check_images
 from cipherlens.wire.container import Kind, Reader
+from cipherlens.wire.key_change import check_key_change
 from cipherlens.wire.keys import check_listing
 from cipherlens.wire.layout import LENGTH_BYTES, parse
 
@@ -20,7 +21,7 @@ NAME_BYTES = 1024
 LARGEST_NAMES = 256 << 20
 """Sealed names are read into memory: bytes allowed for one image's, and for all together."""
 
-UPLOADS = (Kind.EVALUATION_KEYS, Kind.IMAGES)
+UPLOADS = (Kind.EVALUATION_KEYS, Kind.SWITCHING_KEY, Kind.IMAGES)
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Description:
     """A file by its header.
 
     Attributes:
-        parameters_id, key_id: ring and key pair.
+        parameters_id, key_id: ring and key pair; of a switching key the old one, whose data it is for.
         task_id: None for keys, which serve every task on their ring.
         images, labelled: None unless the file holds images.
     """
@@ -82,6 +83,9 @@ def _describe(reader: Reader) -> Description:
     if reader.kind is Kind.EVALUATION_KEYS:
         listing = check_listing(reader)
         return Description(reader.kind, listing.parameters.id, listing.key_id)
+    if reader.kind is Kind.SWITCHING_KEY:
+        change = check_key_change(reader)
+        return Description(reader.kind, change.parameters.id, change.old_key_id)
     shape = check_images(reader)
     names = reader.expect("names", np.uint8, (None,))[0]
     if names > min(NAME_BYTES * shape.images + (1 << 16), LARGEST_NAMES):

@@ -10,11 +10,12 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, aliased
 
-from cipherlens.errors import KeyMismatch
+from cipherlens.errors import InputError, KeyMismatch
 from cipherlens.service import tally
 from cipherlens.service.database import Database, File, Job, Tenant, new_id
 from cipherlens.service.datasets import dataset_files, find_dataset
@@ -22,8 +23,9 @@ from cipherlens.service.errors import Conflict, TooManyJobs, not_found
 from cipherlens.service.files import find_file
 from cipherlens.service.headers import Description
 from cipherlens.service.pieces import Store, file_sha256
-from cipherlens.service.schemas import ClassifyRecipe, JobInfo, Problem, TrainRecipe
+from cipherlens.service.schemas import ClassifyRecipe, JobInfo, Problem, SwitchRecipe, TrainRecipe
 from cipherlens.service.states import UNFINISHED
+from cipherlens.service.switching_keys import forget_key
 from cipherlens.service.tokens import OWNER_SPACE, Caller
 from cipherlens.wire.container import canonical_json
 
@@ -32,13 +34,15 @@ MOST_DEATHS = 10
 
 LISTED = 200
 
+AnyRecipe: TypeAlias = TrainRecipe | ClassifyRecipe | SwitchRecipe
+
 
 @dataclass(frozen=True)
 class Claim:
     """A job in a worker's hands.
 
     Attributes:
-        inputs: file ids by role: data, keys; or model, query, keys.
+        inputs: file ids by role: data, keys; or model, query, keys; or switching_key, data.
     """
 
     job_id: str
@@ -56,7 +60,7 @@ class Jobs:
 
     # ---- for clients ----------------------------------------------------------------------------------------------
 
-    def submit(self, caller: Caller, recipe: TrainRecipe | ClassifyRecipe, key: str) -> str:
+    def submit(self, caller: Caller, recipe: AnyRecipe, key: str) -> str:
         """A job for this recipe; the same recipe under the same idempotency key is the same job.
 
         Raises:
@@ -102,9 +106,9 @@ class Jobs:
         with self._database.writing() as session:
             job = _find(session, caller, job_id)
             if job.state == "queued":  # a worker that holds it removes its checkpoint itself
-                self._store.checkpoint(job.tenant_id, job.id).unlink(missing_ok=True)
+                self._store.forget_work(job.tenant_id, job.id)
             if job.state in UNFINISHED:
-                _end(session, job, "cancelled")
+                self.end(session, job, "cancelled")
             return _info(job)
 
     # ---- for workers ----------------------------------------------------------------------------------------------
@@ -117,8 +121,8 @@ class Jobs:
             return None
         now = time.time()
         with self._database.writing() as session:
-            for late in session.scalars(select(Job).where(Job.state == "running", Job.lease < now)):
-                _requeue(session, late, died=True)
+            for late in session.scalars(select(Job).where(Job.state == "running", Job.lease < now)).all():
+                self._requeue(session, late, died=True)
             session.flush()
             other = aliased(Job)
             busy = (
@@ -156,10 +160,10 @@ class Jobs:
     def fail(self, claim: Claim, kind: str, message: str) -> None:
         """The job cannot be done."""
         with self._database.writing() as session:
-            job = _held(session, claim)
+            job = held(session, claim)
             if job is not None:
                 job.error_kind, job.error_message = kind, message
-                _end(session, job, "failed")
+                self.end(session, job, "failed")
 
     def finish(self, claim: Claim, about: Description, file_id: str) -> bool:
         """Register the result, which lies complete under `file_id`, and end the job, both or neither.
@@ -169,7 +173,7 @@ class Jobs:
         path = self._store.path(claim.tenant_id, file_id)
         size, digest = path.stat().st_size, file_sha256(path)
         with self._database.writing() as session:
-            job = _held(session, claim)
+            job = held(session, claim)
             if job is None:
                 return False
             twin = session.scalar(
@@ -180,10 +184,20 @@ class Jobs:
             if twin is None:
                 session.add(_result(claim, about, file_id, size, digest))
             job.result_file_id, job.progress, job.stage = twin or file_id, 1.0, "done"
-            _end(session, job, "done")
+            self.end(session, job, "done")
         if twin is not None:  # the same inputs gave the same bytes before
             path.unlink(missing_ok=True)
         return True
+
+    def end(self, session: Session, job: Job, state: str) -> None:
+        """The job is over. A switching key has no use beyond its job: it goes in the same transaction."""
+        job.state, job.finished, job.worker, job.lease = state, time.time(), None, None
+        tally.add(session, tally.ENDED, job.kind, state)
+        if job.started is not None:
+            tally.add(session, tally.SECONDS, job.kind, value=max(0.0, job.finished - job.started))
+        if job.kind == "switch":
+            [key_file] = json.loads(job.inputs)["switching_key"]
+            forget_key(session, self._store, job.tenant_id, key_file)
 
     # ---- for the supervisor ---------------------------------------------------------------------------------------
 
@@ -192,7 +206,7 @@ class Jobs:
         with self._database.writing() as session:
             jobs = session.scalars(select(Job).where(Job.state == "running")).all()
             for job in jobs:
-                _requeue(session, job, died=False)
+                self._requeue(session, job, died=False)
             return len(jobs)
 
     def bury(self, role: str, name: str) -> int:
@@ -201,7 +215,7 @@ class Jobs:
             tally.add(session, tally.DEATHS, role)
             jobs = session.scalars(select(Job).where(Job.state == "running", Job.worker == name)).all()
             for job in jobs:
-                _requeue(session, job, died=True)
+                self._requeue(session, job, died=True)
             return len(jobs)
 
     def unfinished(self) -> set[str]:
@@ -209,13 +223,22 @@ class Jobs:
         with self._database.reading() as session:
             return set(session.scalars(select(Job.id).where(Job.state.in_(UNFINISHED))))
 
+    def _requeue(self, session: Session, job: Job, *, died: bool) -> None:
+        job.deaths += died
+        job.state, job.worker, job.lease = "queued", None, None
+        if job.deaths >= MOST_DEATHS:
+            job.error_kind = "WorkerDied"
+            job.error_message = f"{MOST_DEATHS} workers died on this job, perhaps for want of memory; ask the operator"
+            self.end(session, job, "failed")
+            self._store.forget_work(job.tenant_id, job.id)
+
     def _change(self, claim: Claim, **values: object) -> bool:
-        held = (Job.id == claim.job_id, Job.worker == claim.worker, Job.state == "running")
+        mine = (Job.id == claim.job_id, Job.worker == claim.worker, Job.state == "running")
         with self._database.writing() as session:
-            return session.execute(update(Job).where(*held).values(**values)).rowcount == 1  # type: ignore[attr-defined,no-any-return]
+            return session.execute(update(Job).where(*mine).values(**values)).rowcount == 1  # type: ignore[attr-defined,no-any-return]
 
 
-def _held(session: Session, claim: Claim) -> Job | None:
+def held(session: Session, claim: Claim) -> Job | None:
     """The job, None when the worker holds it no longer."""
     job = session.get(Job, claim.job_id)
     return job if job is not None and job.worker == claim.worker and job.state == "running" else None
@@ -230,22 +253,6 @@ def _result(claim: Claim, about: Description, file_id: str, size: int, digest: s
     )  # fmt: skip
 
 
-def _requeue(session: Session, job: Job, *, died: bool) -> None:
-    job.deaths += died
-    job.state, job.worker, job.lease = "queued", None, None
-    if job.deaths >= MOST_DEATHS:
-        job.error_kind = "WorkerDied"
-        job.error_message = f"{MOST_DEATHS} workers died on this job, perhaps for want of memory; ask the operator"
-        _end(session, job, "failed")
-
-
-def _end(session: Session, job: Job, state: str) -> None:
-    job.state, job.finished, job.worker, job.lease = state, time.time(), None, None
-    tally.add(session, tally.ENDED, job.kind, state)
-    if job.started is not None:
-        tally.add(session, tally.SECONDS, job.kind, value=max(0.0, job.finished - job.started))
-
-
 def _find(session: Session, caller: Caller, job_id: str) -> Job:
     job = session.get(Job, job_id)
     if job is None or job.tenant_id != caller.tenant_id:
@@ -253,15 +260,25 @@ def _find(session: Session, caller: Caller, job_id: str) -> Job:
     return job
 
 
-def _inputs(session: Session, caller: Caller, recipe: TrainRecipe | ClassifyRecipe) -> dict[str, list[str]]:
+def _inputs(session: Session, caller: Caller, recipe: AnyRecipe) -> dict[str, list[str]]:
     """The files of a recipe, all of them there, ready and of one key."""
-    roles: dict[str, tuple[str, list[str]]] = {"keys": ("evaluation_keys", [recipe.keys_file_id])}
-    if isinstance(recipe, TrainRecipe):
-        dataset = find_dataset(session, caller, recipe.dataset_id)
-        roles["data"] = ("images", dataset_files(session, dataset.id))
+    roles: dict[str, tuple[str, list[str]]] = {}
+    if isinstance(recipe, SwitchRecipe):
+        running = select(Job.id).where(
+            Job.tenant_id == caller.tenant_id, Job.kind == "switch", Job.state.in_(UNFINISHED),
+            Job.recipe.contains(recipe.dataset_id),
+        )  # fmt: skip
+        if session.scalar(running.limit(1)):
+            raise InputError("this data set is being switched already; wait for that job, or cancel it first")
+        roles["switching_key"] = ("switching_key", [recipe.switching_key_file_id])
     else:
+        roles["keys"] = ("evaluation_keys", [recipe.keys_file_id])
+    if isinstance(recipe, ClassifyRecipe):
         roles["model"] = ("model", [recipe.model_file_id])
         roles["query"] = ("images", [recipe.query_file_id])
+    else:
+        dataset = find_dataset(session, caller, recipe.dataset_id)
+        roles["data"] = ("images", dataset_files(session, dataset.id))
     files: list[File] = []
     for kind, ids in roles.values():
         for file_id in ids:

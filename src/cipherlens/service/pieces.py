@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -36,6 +37,15 @@ class Store:
     def checkpoint(self, tenant_id: str, job_id: str) -> Path:
         """Where a job's checkpoint is, or will be."""
         return self._root / tenant_id / "checkpoints" / f"{job_id}.sums"
+
+    def workshop(self, tenant_id: str, job_id: str) -> Path:
+        """A folder for what a job makes before it counts; not there until the job makes it."""
+        return self._root / tenant_id / "checkpoints" / job_id
+
+    def forget_work(self, tenant_id: str, job_id: str) -> None:
+        """Remove a job's checkpoint and workshop, where there are any."""
+        self.checkpoint(tenant_id, job_id).unlink(missing_ok=True)
+        shutil.rmtree(self.workshop(tenant_id, job_id), ignore_errors=True)
 
     def piece(self, tenant_id: str, space: str, digest: bytes) -> Path:
         """Where a piece is, or will be."""
@@ -82,6 +92,10 @@ class Store:
     def checkpoints(self) -> Iterator[tuple[str, Path]]:
         """Every checkpoint: its job's id and path."""
         return ((path.stem, path) for path in self._root.glob("*/checkpoints/*.sums"))
+
+    def workshops(self) -> Iterator[tuple[str, Path]]:
+        """Every workshop: its job's id and path."""
+        return ((path.name, path) for path in self._root.glob("*/checkpoints/*") if path.is_dir())
 
     def pieces(self, tenant_id: str | None = None) -> Iterator[tuple[str, str, Path]]:
         """Every piece, of one tenant or of all: tenant, space and path."""

@@ -30,7 +30,7 @@ class NewFile(Message):
         pieces: SHA-256 of each 4 MiB of the file, the last one being shorter.
     """
 
-    kind: Literal["evaluation_keys", "images"]
+    kind: Literal["evaluation_keys", "switching_key", "images"]
     size: Annotated[int, Field(gt=0, le=MOST_PIECES * PIECE_BYTES)]
     sha256: Digest
     header: Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
@@ -46,10 +46,10 @@ class Declared(Message):
 
 
 class FileInfo(Message):
-    """A file, by what its header says."""
+    """A file, by what its header says. The `key_id` of a switching key is that of the old key."""
 
     file_id: Id
-    kind: Literal["evaluation_keys", "images", "model", "reply"]
+    kind: Literal["evaluation_keys", "switching_key", "images", "model", "reply"]
     state: Literal["uploading", "ready"]
     size: int
     sha256: Digest
@@ -138,7 +138,20 @@ class ClassifyRecipe(Message):
     keys_file_id: Id
 
 
-Recipe = Annotated[TrainRecipe | ClassifyRecipe, Field(discriminator="kind")]
+class SwitchRecipe(Message):
+    """Take the files of a data set to the owner's new key: all of them at once, or none.
+
+    However the job ends, the switching key is deleted with it; so are the old files when it is done, except those that
+    another data set or an unfinished job needs, and unless they are to be kept.
+    """
+
+    kind: Literal["switch"]
+    dataset_id: Id
+    switching_key_file_id: Id
+    keep_old: bool = False
+
+
+Recipe = Annotated[TrainRecipe | ClassifyRecipe | SwitchRecipe, Field(discriminator="kind")]
 
 
 class Submitted(Message):
@@ -161,10 +174,13 @@ class Failure(Message):
 
 
 class JobInfo(Message):
-    """How far a job is. Times in seconds since 1970, `estimate_seconds` until it is done, where that can be told."""
+    """How far a job is. Times in seconds since 1970, `estimate_seconds` until it is done, where that can be told.
+
+    A switch has no result file: the data set itself is under the new key once it is done.
+    """
 
     job_id: Id
-    kind: Literal["train", "classify"]
+    kind: Literal["train", "classify", "switch"]
     state: State
     stage: str
     progress: float
@@ -192,7 +208,7 @@ class Target(Message):
 class Doomed(Message):
     """One thing that a deletion removes; `size` and `sha256` of files."""
 
-    kind: Literal["evaluation_keys", "images", "model", "reply", "upload", "data_set", "job"]
+    kind: Literal["evaluation_keys", "switching_key", "images", "model", "reply", "upload", "data_set", "job"]
     id: Id
     sha256: Digest | None
     size: int | None

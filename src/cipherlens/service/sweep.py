@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cipherlens.service.jobs import Jobs
 from cipherlens.service.logging import defect, say
 from cipherlens.service.pieces import Store
 from cipherlens.service.settings import Settings
+from cipherlens.service.switching_keys import forget_unused_keys
 
 YOUNG_SECONDS = 3600.0
 """While others are at work, a file that nobody has registered may be one that a worker is about to: so long it stays."""
@@ -66,15 +68,17 @@ class Sweeper:
     def _leftovers(self, youngest: float) -> int:
         """Finish interrupted deletions, and remove what belongs to nothing; returns how many files.
 
-        That is files that were never registered or are deleted, checkpoints of jobs that ended, and uploads that nobody
-        touched for so many days. What is on the disk is listed before the database is asked, so that nothing counts as
+        That is files that were never registered or are deleted, what jobs that ended left behind, and uploads that nobody
+        touched and switching keys that nobody used for so many days. What is on the disk is listed before the database is asked, so that nothing counts as
         left over that was registered in between. youngest: seconds since an unregistered file was written.
         """
         self._deletions.finish_all()
         old = time.time() - self._settings.upload_days * DAY
         with self._database.writing() as session:
             session.execute(delete(File).where(File.state == "uploading", File.touched < old))
+            forget_unused_keys(session, self._store, old)
         files, checkpoints = list(self._store.files()), list(self._store.checkpoints())
+        workshops = list(self._store.workshops())
         with self._database.reading() as session:
             known = set(session.scalars(select(File.id)))
         unfinished = self._jobs.unfinished()
@@ -85,7 +89,10 @@ class Sweeper:
         ]
         for path in left:
             path.unlink(missing_ok=True)
-        return len(left)
+        abandoned = [path for job_id, path in workshops if job_id not in unfinished]
+        for path in abandoned:
+            shutil.rmtree(path, ignore_errors=True)
+        return len(left) + len(abandoned)
 
 
 def _age(path: Path) -> float:

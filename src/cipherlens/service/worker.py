@@ -24,6 +24,7 @@ from cipherlens.service.logging import configure, defect, say
 from cipherlens.service.pieces import Store, make_folder
 from cipherlens.service.process import end_with_parent
 from cipherlens.service.settings import Settings
+from cipherlens.service.switching import Switching
 from cipherlens.wire.container import Kind
 from cipherlens.wire.keys import read_evaluation_keys
 
@@ -91,6 +92,7 @@ class Worker:
         self._store = Store(settings.data)
         self._jobs = Jobs(database, self._store, settings.lease_seconds)
         self._threads = settings.threads or max(1, usable_cores() // settings.workers)
+        self._switching = Switching(database, self._store, self._jobs, self._threads)
         self._keys: tuple[tuple[str, str], Engine, EvaluationKeys] | None = None
         self._cluster: RayCluster | None = None
         self.stop = threading.Event()
@@ -135,7 +137,7 @@ class Worker:
                 defect("job", error, job=claim.job_id)
                 end = self._fail(claim, "Defect", "the service failed unexpectedly; its log says where")
         if self._jobs.ended(claim):
-            self._store.checkpoint(claim.tenant_id, claim.job_id).unlink(missing_ok=True)
+            self._store.forget_work(claim.tenant_id, claim.job_id)
         say("job ends", job=claim.job_id, tenant=claim.tenant_id, end=end)
 
     def _fail(self, claim: Claim, kind: str, message: str) -> str:
@@ -143,6 +145,10 @@ class Worker:
         return f"failed: {kind}"
 
     def _compute(self, claim: Claim, hold: Hold) -> None:
+        if claim.kind == "switch":
+            if not self._switching.run(claim, hold.progress):
+                raise Lost
+            return
         result = self._train(claim, hold) if claim.kind == "train" else self._classify(claim, hold)
         kind, images = (
             (Kind.MODEL, int(result.counts.sum())) if isinstance(result, TrainedModel) else (Kind.REPLY, result.images)

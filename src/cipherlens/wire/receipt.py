@@ -23,7 +23,7 @@ FORMAT = 1
 LARGEST_RECEIPT = 64 << 20
 ID_DIGITS, DIGEST_DIGITS, SIGNATURE_DIGITS = 32, 64, 128
 REASONS = ("request", "retention")
-KINDS = ("evaluation_keys", "images", "model", "reply", "upload", "data_set", "job")
+KINDS = ("evaluation_keys", "switching_key", "images", "model", "reply", "upload", "data_set", "job")
 
 
 @dataclass(frozen=True)

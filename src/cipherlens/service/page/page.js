@@ -8,7 +8,7 @@ const MOST_SETS = 20;
 const MOST_CLASSES = 12;
 const UNFINISHED = ["queued", "running"];
 const PILLS = { done: "good", running: "busy", failed: "bad" };
-const KINDS = { evaluation_keys: "Evaluation keys", images: "Images", model: "Models", reply: "Replies" };
+const KINDS = { evaluation_keys: "Evaluation keys", switching_key: "Switching keys", images: "Images", model: "Models", reply: "Replies" };
 
 const at = (id) => document.getElementById(id);
 let token = null;
@@ -101,7 +101,7 @@ function showJob(job) {
   const ended = !UNFINISHED.includes(job.state);
   latest.set(job.job_id, job);
   item.classList.toggle("ended", ended);
-  item.querySelector(".kind").textContent = { train: "Training", classify: "Classification" }[job.kind] ?? job.kind;
+  item.querySelector(".kind").textContent = { train: "Training", classify: "Classification", switch: "Change of key" }[job.kind] ?? job.kind;
   const pill = item.querySelector(".state");
   pill.textContent = job.state;
   pill.className = `pill state ${PILLS[job.state] ?? ""}`;

@@ -1,0 +1,191 @@
+"""The job that takes a data set to its owner's new key: all its files at once, or none of them.
+
+Each file is switched into the job's workshop, where it appears whole or not at all, and stays until the job ends: after a
+kill the next worker goes on with the files that are not there yet. One transaction then gives the data set its new files
+and key id, and ends the job. Files that somebody appends meanwhile are switched before it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from cipherlens.errors import InputError
+from cipherlens.learning.encrypted_images import EncryptedImages, row_bytes
+from cipherlens.scheme.engine import Engine
+from cipherlens.scheme.keys import KeyChange
+from cipherlens.server import switch_images
+from cipherlens.service.database import Database, Dataset, DatasetFile, File, Job, Tenant, new_id
+from cipherlens.service.datasets import dataset_files
+from cipherlens.service.errors import Conflict, QuotaExceeded, not_found
+from cipherlens.service.headers import Description, describe_file
+from cipherlens.service.jobs import Claim, Jobs, held
+from cipherlens.service.pieces import Store, file_sha256, make_folder, sync_folder
+from cipherlens.service.schemas import SwitchRecipe
+from cipherlens.service.switching_keys import needed
+from cipherlens.wire.key_change import read_key_change
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Switched:
+    """A file of the workshop."""
+
+    path: Path
+    about: Description
+    size: int
+    sha256: str
+
+
+class Switching:
+    """What a worker does with such jobs."""
+
+    def __init__(self, database: Database, store: Store, jobs: Jobs, threads: int) -> None:
+        self._database, self._store, self._jobs, self._threads = database, store, jobs, threads
+
+    def run(self, claim: Claim, progress: Progress) -> bool:
+        """The whole job. False when the worker holds it no longer.
+
+        progress: called with the stage and the share of the work that is done; what it raises ends the work.
+
+        Raises:
+            NotFound, Conflict: the data set is gone, or has another key by now.
+            QuotaExceeded: no room for files that are up to twice as large.
+            KeyMismatch, FormatError, InputError: key and files that do not fit.
+        """
+        with self._database.reading() as session:
+            job = session.get(Job, claim.job_id)
+        if job is None:
+            return False
+        recipe = SwitchRecipe.model_validate_json(job.recipe)
+        bench = _Bench(self._store, claim, self._threads)
+        done: dict[str, Switched] = {}
+        while True:
+            with self._database.reading() as session:
+                sources = [i for i in dataset_files(session, recipe.dataset_id) if i not in done]
+            images = {source: EncryptedImages.load(self._store.path(claim.tenant_id, source)) for source in sources}
+            self._check_room(claim, recipe, images)
+            whole, before = sum(len(part.rows) for part in images.values()), 0
+            for source, part in images.items():
+                told = partial(_tell, progress, before / whole, len(part.rows) / whole)
+                done[source] = bench.switch(source, part, told)
+                before += len(part.rows)
+                self._jobs.saved(claim)
+            ended = self._finish(claim, recipe, done)
+            if ended is not None:
+                return ended
+
+    def _check_room(self, claim: Claim, recipe: SwitchRecipe, images: Mapping[str, EncryptedImages]) -> None:
+        """What is switched takes twice the room where it was seeded, and what it replaces is given back."""
+        grown = {}
+        for source, part in images.items():
+            now, then = sum(row_bytes(part.task, part.seeded)), sum(row_bytes(part.task, seeded=False))
+            grown[source] = len(part.rows) * (then if recipe.keep_old else then - now)
+        with self._database.reading() as session:
+            quota = session.scalars(select(Tenant.quota_bytes).where(Tenant.id == claim.tenant_id)).one()
+            used = session.scalar(select(func.sum(File.size)).where(File.tenant_id == claim.tenant_id)) or 0
+        if used + sum(grown.values()) > quota:
+            raise QuotaExceeded(
+                f"switched, this data set takes {sum(grown.values())} bytes more, and {max(0, quota - used)} of the "
+                f"quota of {quota} are left; delete files"
+            )
+
+    def _finish(self, claim: Claim, recipe: SwitchRecipe, done: Mapping[str, Switched]) -> bool | None:
+        """Give the data set its new files and end the job. None when there are more files by now; False when lost."""
+        placed: list[Path] = []
+        leaving: list[str] = []
+        try:
+            with self._database.writing() as session:
+                job = held(session, claim)
+                if job is None:
+                    return False
+                dataset = session.get(Dataset, recipe.dataset_id)
+                sources = dataset_files(session, recipe.dataset_id)
+                if dataset is None or not sources:
+                    raise not_found("data set")
+                if set(sources) - set(done):
+                    return None
+                old_key = dataset.key_id
+                places = [self._register(session, source, done[source], old_key, placed) for source in sources]
+                if len(set(places)) != len(places):
+                    raise InputError("one data set is given twice, so its images would count twice; give each once")
+                for member in session.scalars(select(DatasetFile).where(DatasetFile.dataset_id == dataset.id)).all():
+                    session.delete(member)
+                session.flush()
+                for position, file_id in enumerate(places):
+                    session.add(DatasetFile(dataset_id=dataset.id, file_id=file_id, position=position))
+                dataset.key_id = done[sources[0]].about.key_id
+                session.flush()
+                if not recipe.keep_old:
+                    leaving = [i for i in sources if not needed(session, i, besides=job.id)]
+                    for source in leaving:
+                        session.delete(session.get_one(File, source))
+                    session.flush()
+                for folder in {path.parent for path in placed}:
+                    sync_folder(folder)
+                job.progress, job.stage = 1.0, "done"
+                self._jobs.end(session, job, "done")
+        except BaseException:
+            for path in placed:
+                path.unlink(missing_ok=True)
+            raise
+        for file_id in leaving:
+            self._store.path(claim.tenant_id, file_id).unlink(missing_ok=True)
+        return True
+
+    def _register(self, session: Session, source_id: str, result: Switched, old_key: str, placed: list[Path]) -> str:
+        """A result among the tenant's files, seen by whoever sees its source. Returns its id."""
+        source, about = session.get_one(File, source_id), result.about
+        if source.key_id != old_key or about.key_id == old_key:
+            raise Conflict("this data set is under another key by now; look at it again")
+        same = (File.tenant_id == source.tenant_id, File.space == source.space, File.sha256 == result.sha256)
+        file = session.scalar(select(File).where(*same))
+        if file is None:
+            now = time.time()
+            file = File(
+                id=new_id(), tenant_id=source.tenant_id, space=source.space, kind=about.kind.value, size=result.size,
+                sha256=result.sha256, manifest=b"", parameters_id=about.parameters_id, key_id=about.key_id,
+                task_id=about.task_id, images=about.images, labelled=about.labelled, created=now, touched=now,
+            )  # fmt: skip
+            session.add(file)
+        file.state = "ready"  # also where the owner has begun to send the very same bytes
+        session.flush()
+        path = self._store.path(file.tenant_id, file.id)
+        if not path.exists():
+            os.link(result.path, path)
+            placed.append(path)
+        return file.id
+
+
+class _Bench:
+    """A job's workshop, and the key, which is read when a file has to be switched."""
+
+    def __init__(self, store: Store, claim: Claim, threads: int) -> None:
+        self._store, self._claim, self._threads = store, claim, threads
+        self._tools: tuple[KeyChange, Engine] | None = None
+
+    def switch(self, source_id: str, images: EncryptedImages, progress: Progress) -> Switched:
+        """One file, switched now or before."""
+        folder = self._store.workshop(self._claim.tenant_id, self._claim.job_id)
+        path = folder / f"{source_id}.cl"
+        if not path.exists():
+            make_folder(folder)
+            if self._tools is None:
+                [key_id] = self._claim.inputs["switching_key"]
+                engine = Engine(images.task.parameters)
+                self._tools = read_key_change(self._store.path(self._claim.tenant_id, key_id), engine), engine
+            change, engine = self._tools
+            switch_images(images, change, path=path, threads=self._threads, progress=progress, engine=engine)
+        return Switched(path, describe_file(path), path.stat().st_size, file_sha256(path))
+
+
+def _tell(progress: Progress, before: float, share: float, stage: str, part: float) -> None:
+    progress(stage, before + share * part)

@@ -1,0 +1,45 @@
+"""Switching keys are kept no longer than they serve: with the new secret key they give the old one."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from cipherlens.service.database import DatasetFile, File, Job
+from cipherlens.service.files import split
+from cipherlens.service.pieces import Store, sync_folder
+from cipherlens.wire.container import Kind
+
+
+def needed(session: Session, file_id: str, *, besides: str | None = None) -> bool:
+    """Whether a data set holds a file, or an unfinished job needs it. besides: a job that does not count."""
+    waiting = select(Job.id).where(Job.state.in_(("queued", "running")), Job.inputs.contains(file_id))
+    if besides is not None:
+        waiting = waiting.where(Job.id != besides)
+    holding = select(DatasetFile.dataset_id).where(DatasetFile.file_id == file_id)
+    return session.scalar(waiting.limit(1)) is not None or session.scalar(holding.limit(1)) is not None
+
+
+def forget_key(session: Session, store: Store, tenant_id: str, file_id: str) -> None:
+    """Delete a switching key, unless another unfinished job needs it.
+
+    Its bytes go before the transaction ends, so that they are gone once it counts. If it does not come to count, the job
+    is taken up again: it needs the key no more where everything is switched, and fails and is deleted otherwise.
+    """
+    file = session.get(File, file_id)
+    if file is None or needed(session, file_id):
+        return
+    pieces = split(file.manifest)
+    session.delete(file)
+    session.flush()
+    path = store.path(tenant_id, file_id)
+    path.unlink(missing_ok=True)
+    store.remove_pieces(tenant_id, file.space, pieces)
+    sync_folder(path.parent)
+
+
+def forget_unused_keys(session: Session, store: Store, before: float) -> None:
+    """Delete the switching keys that were uploaded before this time, in seconds since 1970, and never used."""
+    old = select(File).where(File.kind == Kind.SWITCHING_KEY.value, File.state == "ready", File.touched < before)
+    for file in session.scalars(old).all():
+        forget_key(session, store, file.tenant_id, file.id)
