@@ -25,7 +25,9 @@ from cipherlens.owner.keys import Keys
 from cipherlens.scheme.keys import KeyChange
 from cipherlens.service import switching
 from cipherlens.service.database import Database, File, Tenant
+from cipherlens.service.deletion import Deletions
 from cipherlens.service.errors import NotFound, QuotaExceeded
+from cipherlens.service.identity import Identity
 from cipherlens.service.jobs import MOST_DEATHS, Claim, Jobs
 from cipherlens.service.pieces import Store
 from cipherlens.service.settings import Settings
@@ -120,6 +122,9 @@ def test_a_data_set_goes_over_and_work_goes_on(service: Service, world: World) -
         assert {owner.ask("GET", f"/v1/files/{i}/info").status_code for i in before["file_ids"]} == {404}
         for gone in (world.key, *world.parts[:2]):
             assert somewhere(service.data, mark(gone)) == []
+        [told] = connection.receipts()
+        receipt = connection.receipt(told["receipt_id"]).receipt
+        assert receipt.reason == "rotation" and {thing.id for thing in receipt.objects} == set(before["file_ids"])
         assert connection.rotate(data_set, world.change) == world.new_id  # asks once, and sends nothing
         assert [job.kind for job in connection.jobs()] == ["switch"]
         assert somewhere(service.data, mark(world.key)) == []
@@ -286,7 +291,8 @@ class Bench:
         return claim
 
     def work(self, claim: Claim, progress: Callable[[str, float], None] = lambda stage, share: None) -> bool:
-        return Switching(self.database, self.store, self.jobs, 1).run(claim, progress)
+        deletions = Deletions(self.database, self.store, Identity.open(self.data))
+        return Switching(self.database, self.store, self.jobs, deletions, 1).run(claim, progress)
 
     def state(self) -> tuple[str, str, list[bytes]]:
         """The job's state, the data set's key, and the bytes of its files."""
@@ -317,21 +323,24 @@ CRASHES = {
     "before the results are listed": ("os.link", 1, True),
     "when one of them is listed": ("os.link", 2, False),
     "when the switching key is gone and nothing counts yet": ("cipherlens.service.switching_keys.sync_folder", 1, True),
-    "when all counts and old files are still there": ("pathlib.Path.unlink", 2, True),
+    "when all counts and old files are still there": ("cipherlens.service.deletion.Deletions._erase", 1, True),
 }
 """Where a worker dies: in which call of which function, and whether the whole service is started again then."""
 
 DIE = """
-import importlib, os, sys
+import os, sys
 from pathlib import Path
+from pydoc import locate
 from cipherlens.service.database import Database
+from cipherlens.service.deletion import Deletions
+from cipherlens.service.identity import Identity
 from cipherlens.service.jobs import Jobs
 from cipherlens.service.pieces import Store
 from cipherlens.service.switching import Switching
 
 data, name, left = Path(sys.argv[1]), sys.argv[2], [int(sys.argv[3])]
 where, _, attribute = name.rpartition(".")
-owner = Path if where == "pathlib.Path" else importlib.import_module(where)
+owner = locate(where)
 original = getattr(owner, attribute)
 
 def dying(*args, **kwargs):
@@ -344,7 +353,8 @@ database, store = Database(data), Store(data)
 jobs = Jobs(database, store, 10.0)
 claim = jobs.claim("worker-0")
 setattr(owner, attribute, dying)
-Switching(database, store, jobs, 1).run(claim, lambda stage, share: None)
+deletions = Deletions(database, store, Identity.open(data))
+Switching(database, store, jobs, deletions, 1).run(claim, lambda stage, share: None)
 """
 """A worker that ends without a word, as by kill -9, in a call of a function."""
 

@@ -75,7 +75,9 @@ def _typed(prompt: str, option: str) -> bytes:
     except EOFError:
         raise InputError(f"no passphrase was typed; run the command again, or give {option}") from None
     except UnicodeError:
-        raise InputError(f"the passphrase is not in this terminal's encoding; put it into a file and give {option}") from None
+        raise InputError(
+            f"the passphrase is not in this terminal's encoding; put it into a file and give {option}"
+        ) from None
 
 
 def _need_terminal(what: str, options: str) -> None:

@@ -64,7 +64,7 @@ class Deletions:
                 derived = _bounded(derive_target(session, caller, order))
                 if derived.plan().plan_sha256 != order.plan_sha256:
                     raise Conflict("what would be deleted has changed since it was shown; look at the plan again")
-                deletion_id = _decide(session, caller.tenant_id, derived, "request")
+                deletion_id = decide(session, caller.tenant_id, derived, "request")
         return self.finish(deletion_id)
 
     def delete_file(self, caller: Caller, file_id: str) -> SignedReceipt:
@@ -84,7 +84,7 @@ class Deletions:
             if session.scalar(unfinished.limit(1)):
                 raise Conflict("an unfinished job needs this file; wait for it or cancel it first")
             alone = Derived((file,), frozenset(), frozenset())
-            deletion_id = _decide(session, caller.tenant_id, alone, "request")
+            deletion_id = decide(session, caller.tenant_id, alone, "request")
         return self.finish(deletion_id)
 
     def retain(self, default_days: float | None) -> list[tuple[str, str]]:
@@ -101,7 +101,7 @@ class Deletions:
                 continue
             with self._database.writing() as session:
                 expired = _expired(session, tenant_id, time.time() - days * DAY)
-                deletion_id = _decide(session, tenant_id, expired, "retention") if expired.objects else None
+                deletion_id = decide(session, tenant_id, expired, "retention") if expired.objects else None
             if deletion_id is not None:
                 self.finish(deletion_id)
                 done.append((tenant_id, deletion_id))
@@ -205,7 +205,7 @@ def _expired(session: Session, tenant_id: str, limit: float) -> Derived:
     return derive(session, tenant_id, files | idle, (), jobs)
 
 
-def _decide(session: Session, tenant_id: str, derived: Derived, reason: str) -> str:
+def decide(session: Session, tenant_id: str, derived: Derived, reason: str) -> str:
     """Remove the rows and write down what goes. Returns the deletion's id."""
     plan = derived.plan()
     files = [file.id for file in derived.files]

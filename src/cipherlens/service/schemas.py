@@ -242,7 +242,7 @@ class ReceiptInfo(Message):
     """A deletion, in short; `erased` is null until the last byte is gone."""
 
     receipt_id: Id
-    reason: Literal["request", "retention"]
+    reason: Literal["request", "retention", "rotation"]
     objects: int
     size: int
     requested: float
@@ -262,7 +262,7 @@ class ReceiptBody(Message):
     id: Id
     service: Id
     tenant: Id
-    reason: Literal["request", "retention"]
+    reason: Literal["request", "retention", "rotation"]
     requested: int
     erased: int
     objects: list[Doomed]

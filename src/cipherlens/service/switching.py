@@ -2,7 +2,7 @@
 
 Each file is switched into the job's workshop, where it appears whole or not at all, and stays until the job ends: after a
 kill the next worker goes on with the files that are not there yet. One transaction then gives the data set its new files
-and key id, and ends the job. Files that somebody appends meanwhile are switched before it.
+and key id, and ends the job. Files that somebody appends meanwhile are switched before it. There is a receipt for old files.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from cipherlens.scheme.keys import KeyChange
 from cipherlens.server import switch_images
 from cipherlens.service.database import Database, Dataset, DatasetFile, File, Job, Tenant, new_id
 from cipherlens.service.datasets import dataset_files
+from cipherlens.service.deletion import Deletions, decide
+from cipherlens.service.derivation import Derived
 from cipherlens.service.errors import Conflict, QuotaExceeded, not_found
 from cipherlens.service.headers import Description, describe_file
 from cipherlens.service.jobs import Claim, Jobs, held
@@ -48,8 +50,9 @@ class Switched:
 class Switching:
     """What a worker does with such jobs."""
 
-    def __init__(self, database: Database, store: Store, jobs: Jobs, threads: int) -> None:
-        self._database, self._store, self._jobs, self._threads = database, store, jobs, threads
+    def __init__(self, database: Database, store: Store, jobs: Jobs, deletions: Deletions, threads: int) -> None:
+        self._database, self._store, self._jobs, self._deletions = database, store, jobs, deletions
+        self._threads = threads
 
     def run(self, claim: Claim, progress: Progress) -> bool:
         """The whole job. False when the worker holds it no longer.
@@ -101,7 +104,7 @@ class Switching:
     def _finish(self, claim: Claim, recipe: SwitchRecipe, done: Mapping[str, Switched]) -> bool | None:
         """Give the data set its new files and end the job. None when there are more files by now; False when lost."""
         placed: list[Path] = []
-        leaving: list[str] = []
+        deletion_id = None
         try:
             with self._database.writing() as session:
                 job = held(session, claim)
@@ -125,10 +128,9 @@ class Switching:
                 dataset.key_id = done[sources[0]].about.key_id
                 session.flush()
                 if not recipe.keep_old:
-                    leaving = [i for i in sources if not needed(session, i, besides=job.id)]
-                    for source in leaving:
-                        session.delete(session.get_one(File, source))
-                    session.flush()
+                    old = [session.get_one(File, i) for i in sources if not needed(session, i, besides=job.id)]
+                    leaving = Derived(tuple(old), frozenset(), frozenset())
+                    deletion_id = decide(session, claim.tenant_id, leaving, "rotation") if old else None
                 for folder in {path.parent for path in placed}:
                     sync_folder(folder)
                 job.progress, job.stage = 1.0, "done"
@@ -137,8 +139,8 @@ class Switching:
             for path in placed:
                 path.unlink(missing_ok=True)
             raise
-        for file_id in leaving:
-            self._store.path(claim.tenant_id, file_id).unlink(missing_ok=True)
+        if deletion_id is not None:
+            self._deletions.finish(deletion_id)
         return True
 
     def _register(self, session: Session, source_id: str, result: Switched, old_key: str, placed: list[Path]) -> str:

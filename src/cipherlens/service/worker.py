@@ -18,7 +18,9 @@ from cipherlens.scheme.keys import EvaluationKeys
 from cipherlens.server import classify, open_cluster, train
 from cipherlens.service.checkpoints import FileCheckpoints
 from cipherlens.service.database import Database, new_id
+from cipherlens.service.deletion import Deletions
 from cipherlens.service.headers import Description
+from cipherlens.service.identity import Identity
 from cipherlens.service.jobs import Claim, Jobs
 from cipherlens.service.logging import configure, defect, say
 from cipherlens.service.pieces import Store, make_folder
@@ -92,7 +94,13 @@ class Worker:
         self._store = Store(settings.data)
         self._jobs = Jobs(database, self._store, settings.lease_seconds)
         self._threads = settings.threads or max(1, usable_cores() // settings.workers)
-        self._switching = Switching(database, self._store, self._jobs, self._threads)
+        self._switching = Switching(
+            database,
+            self._store,
+            self._jobs,
+            Deletions(database, self._store, Identity.open(settings.data)),
+            self._threads,
+        )
         self._keys: tuple[tuple[str, str], Engine, EvaluationKeys] | None = None
         self._cluster: RayCluster | None = None
         self.stop = threading.Event()

@@ -22,7 +22,7 @@ DOMAIN = b"cipherlens deletion receipt 1\n"
 FORMAT = 1
 LARGEST_RECEIPT = 64 << 20
 ID_DIGITS, DIGEST_DIGITS, SIGNATURE_DIGITS = 32, 64, 128
-REASONS = ("request", "retention")
+REASONS = ("request", "retention", "rotation")
 KINDS = ("evaluation_keys", "switching_key", "images", "model", "reply", "upload", "data_set", "job")
 
 
