@@ -11,6 +11,11 @@
 
 namespace cipherlens {
 
+namespace {
+// Coefficients of a linear transform's sums that are made, permuted and used at once: two parts are 8 KiB.
+constexpr std::size_t transform_block = 512;
+}  // namespace
+
 std::vector<std::size_t> Ring::digit_primes(std::size_t digit, std::size_t limbs) const {
     std::vector<std::size_t> primes;
     for (std::size_t i = digit * digit_; i < (digit + 1) * digit_ && i < limbs; ++i) primes.push_back(i);
@@ -97,41 +102,53 @@ void Ring::hoisted_transform(double* out, const double* digit_limbs, const doubl
                              const std::vector<std::size_t>& key_limbs, const std::vector<std::size_t>& galois,
                              const std::vector<std::vector<const double*>>& plain, int threads) const {
     const std::size_t count = digits(limbs), width = limbs + special_, rows = plain[0].size();
-    std::vector<std::shared_ptr<const std::vector<std::uint32_t>>> sources;
-    for (std::size_t element : galois) sources.push_back(automorphism(element));
+    const std::size_t block = n_ < transform_block ? n_ : transform_block;
+    std::vector<std::shared_ptr<const std::vector<std::uint32_t>>> sources, targets;
+    for (std::size_t element : galois) {
+        sources.push_back(automorphism(element));
+        targets.push_back(automorphism(inverse_galois(element)));
+    }
     parallel_for(threads, width, [&](std::size_t at, std::size_t) {
-        const std::size_t prime = extended_index(at, limbs);
-        const Modulus& m = moduli_[prime];
+        const Modulus& m = moduli_[extended_index(at, limbs)];
         for (std::size_t part = 0; part < 2 * rows; ++part)
             std::memset(out + (part * width + at) * n_, 0, n_ * sizeof(double));
-        const Buffer work(pool_, 4 * n_);
-        double *sum[2] = {work.get(), work.get() + n_}, *turned = work.get() + 2 * n_, *lifted = work.get() + 3 * n_;
+        const Buffer work(pool_, 2 * block + n_);
+        double *const sum[2] = {work.get(), work.get() + block}, *lifted = work.get() + 2 * block;
         // P c0 is the same for every term; modulo a special prime it is zero.
         if (at < limbs) kernels_.multiply_scalar(lifted, c0 + at * n_, special_product_[at], nullptr, n_, m);
-        std::vector<const double*> a(count), b0(count), b1(count);
-        for (std::size_t d = 0; d < count; ++d) a[d] = digit_limbs + (d * width + at) * n_;
+        std::vector<const double*> a(count), b0(count), b1(count), factors(rows);
+        std::vector<double*> to(rows);
         for (std::size_t k = 0; k < galois.size(); ++k) {
             const bool identity = galois[k] == 1;
-            if (identity) {
-                if (at >= limbs) continue;
-                std::memcpy(sum[0], lifted, n_ * sizeof(double));
-                kernels_.multiply_scalar(sum[1], c1 + at * n_, special_product_[at], nullptr, n_, m);
-            } else {
-                const std::size_t key_width = key_limbs[k] + special_;
-                const std::size_t key_at = at < limbs ? at : key_limbs[k] + (at - limbs);
-                for (std::size_t d = 0; d < count; ++d) {
-                    b0[d] = keys[k] + (2 * d * key_width + key_at) * n_;
-                    b1[d] = keys[k] + ((2 * d + 1) * key_width + key_at) * n_;
+            if (identity && at >= limbs) continue;
+            const std::size_t key_width = key_limbs[k] + special_;
+            const std::size_t key_at = at < limbs ? at : key_limbs[k] + (at - limbs);
+            // Block by block, so that the sums never leave the first-level cache: a block of them is needed for one
+            // block of the result only.
+            for (std::size_t begin = 0; begin < n_; begin += block) {
+                if (identity) {
+                    std::memcpy(sum[0], lifted + begin, block * sizeof(double));
+                    kernels_.multiply_scalar(sum[1], c1 + at * n_ + begin, special_product_[at], nullptr, block, m);
+                } else {
+                    for (std::size_t d = 0; d < count; ++d) {
+                        a[d] = digit_limbs + (d * width + at) * n_ + begin;
+                        b0[d] = keys[k] + (2 * d * key_width + key_at) * n_ + begin;
+                        b1[d] = keys[k] + ((2 * d + 1) * key_width + key_at) * n_ + begin;
+                    }
+                    kernels_.dot_pair(sum[0], sum[1], a.data(), b0.data(), b1.data(), count, block, m);
+                    if (at < limbs) kernels_.add(sum[0], sum[0], lifted + begin, block, m);
                 }
-                kernels_.dot_pair(sum[0], sum[1], a.data(), b0.data(), b1.data(), count, n_, m);
-                if (at < limbs) kernels_.add(sum[0], sum[0], lifted, n_, m);
-            }
-            for (std::size_t part = 0; part < 2; ++part) {
-                if (!identity) permute(turned, sum[part], *sources[k]);
-                for (std::size_t row = 0; row < rows; ++row)
-                    if (plain[k][row] != nullptr)
-                        kernels_.multiply_add(out + ((2 * row + part) * width + at) * n_,
-                                              identity ? sum[part] : turned, plain[k][row] + at * n_, n_, m);
+                const std::size_t target = (*targets[k])[begin] / block * block;
+                for (std::size_t part = 0; part < 2; ++part) {
+                    std::size_t used = 0;
+                    for (std::size_t row = 0; row < rows; ++row) {
+                        if (plain[k][row] == nullptr) continue;
+                        to[used] = out + ((2 * row + part) * width + at) * n_ + target;
+                        factors[used++] = plain[k][row] + at * n_ + target;
+                    }
+                    kernels_.permuted_multiply_add(to.data(), sum[part], sources[k]->data() + target, galois[k],
+                                                   factors.data(), used, block, m);
+                }
             }
         }
     });
@@ -167,7 +184,7 @@ void Ring::mod_down(double* out, const double* extended, std::size_t parts, std:
             kernels_.subtract_multiply(galois == 1 ? target : limb, extended + (part * width + j) * n_, limb,
                                        constants->inverse[j], addend == nullptr ? nullptr : addend + j * n_, n_,
                                        moduli_[j]);
-            if (galois != 1) permute(target, limb, *source);
+            if (galois != 1) kernels_.permute(target, limb, source->data(), galois, n_);
         }
     });
 }
@@ -254,7 +271,7 @@ void Ring::switch_key(double* out, const DigitLimbs& digit_limbs, const Addend& 
                 kernels_.subtract_multiply(galois == 1 ? target : total, total,
                                            converted + (part * group + j - begin) * n_, constants->inverse[j], added,
                                            n_, moduli_[j]);
-                if (galois != 1) permute(target, total, *source);
+                if (galois != 1) kernels_.permute(target, total, source->data(), galois, n_);
             }
         }
     });

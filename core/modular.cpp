@@ -63,4 +63,14 @@ std::vector<double> root_table(const Modulus& m, std::size_t n) {
     return table;
 }
 
+std::vector<std::uint32_t> automorphism_table(std::size_t n, std::size_t galois) {
+    const int bits = log2_exact(n);
+    std::vector<std::uint32_t> table(n);
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::size_t exponent = (2 * reverse_bits(i, bits) + 1) * galois % (2 * n);
+        table[i] = static_cast<std::uint32_t>(reverse_bits((exponent - 1) / 2, bits));
+    }
+    return table;
+}
+
 }  // namespace cipherlens

@@ -26,6 +26,9 @@ std::int64_t primitive_root(std::int64_t p, std::size_t n);
 // psi^brv(i) for i = 0 ... n - 1, centred.
 std::vector<double> root_table(const Modulus& m, std::size_t n);
 
+// source[i] such that the automorphism X -> X^galois takes x to x[source[i]], in the order of the transform.
+std::vector<std::uint32_t> automorphism_table(std::size_t n, std::size_t galois);
+
 std::size_t reverse_bits(std::size_t i, int bits);
 int log2_exact(std::size_t n);  // throws std::invalid_argument when n is not a power of two
 

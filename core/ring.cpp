@@ -10,7 +10,7 @@
 namespace cipherlens {
 
 Ring::Ring(std::size_t n, const std::vector<std::int64_t>& primes, std::size_t special, std::size_t digit,
-           const std::string& kernel, bool wipes)
+           const std::string& kernel, bool wipes, int threads)
     : n_(n),
       special_(special),
       digit_(digit),
@@ -23,9 +23,10 @@ Ring::Ring(std::size_t n, const std::vector<std::int64_t>& primes, std::size_t s
         for (std::size_t j = 0; j < i; ++j)
             if (primes[i] == primes[j]) throw std::invalid_argument("the primes of a ring must differ");
         moduli_.push_back(make_modulus(primes[i]));
-        roots_.push_back(root_table(moduli_.back(), n));
         inverse_n_.push_back(centred(inverse_mod(static_cast<std::int64_t>(n), primes[i]), primes[i]));
     }
+    roots_.resize(primes.size());
+    parallel_for(threads, primes.size(), [&](std::size_t i, std::size_t) { roots_[i] = root_table(moduli_[i], n); });
     for (std::size_t j = 0; j < chain(); ++j) {
         std::int64_t product = 1;
         for (std::size_t i = chain(); i < primes.size(); ++i)
@@ -69,18 +70,8 @@ std::shared_ptr<const std::vector<std::uint32_t>> Ring::automorphism(std::size_t
     const std::lock_guard<std::mutex> lock(mutex_);
     auto& slot = automorphisms_[galois];
     if (slot) return slot;
-    const int bits = log2_exact(n_);
-    auto table = std::make_shared<std::vector<std::uint32_t>>(n_);
-    for (std::size_t i = 0; i < n_; ++i) {
-        const std::size_t exponent = (2 * reverse_bits(i, bits) + 1) * galois % (2 * n_);
-        (*table)[i] = static_cast<std::uint32_t>(reverse_bits((exponent - 1) / 2, bits));
-    }
-    slot = table;
+    slot = std::make_shared<const std::vector<std::uint32_t>>(automorphism_table(n_, galois));
     return slot;
-}
-
-void Ring::permute(double* out, const double* in, const std::vector<std::uint32_t>& source) const {
-    for (std::size_t i = 0; i < n_; ++i) out[i] = in[source[i]];
 }
 
 void Ring::divide(double* out, const double* x, std::size_t parts, std::size_t limbs, std::size_t tail,

@@ -31,7 +31,7 @@ class Ring {
     // primes: q_0 ... q_L then `special` special ones. digit: how many q share a digit of the key switch.
     // wipes: clear temporary arrays after use, for rings that see secrets. Throws std::invalid_argument.
     Ring(std::size_t n, const std::vector<std::int64_t>& primes, std::size_t special, std::size_t digit,
-         const std::string& kernel, bool wipes);
+         const std::string& kernel, bool wipes, int threads = 1);
 
     std::size_t n() const { return n_; }
     std::size_t chain() const { return moduli_.size() - special_; }  // L + 1
@@ -62,6 +62,12 @@ class Ring {
                                                      const std::vector<std::size_t>& to) const;
     // source[i] such that (automorphism X -> X^galois)(x)[i] = x[source[i]]; galois odd, below 2n.
     std::shared_ptr<const std::vector<std::uint32_t>> automorphism(std::size_t galois) const;
+    // The Galois element of the inverse automorphism.
+    std::size_t inverse_galois(std::size_t galois) const {
+        std::size_t inverse = galois;  // right modulo 8, and each of Newton's steps doubles the bits
+        for (int i = 0; i < 3; ++i) inverse *= 2 - galois * inverse;
+        return inverse % (2 * n_);
+    }
 
     // out = round(x / (q_{limbs-tail} ... q_{limbs-1})), `parts` polynomials of `limbs` limbs each, in place allowed
     // for no argument. The rounding is the fast conversion of the centred tail (no floating correction), so it is off
@@ -134,7 +140,6 @@ class Ring {
     std::vector<std::size_t> digit_primes(std::size_t digit, std::size_t limbs) const;
     std::shared_ptr<const BaseConversion> digit_conversion(std::size_t digit, std::size_t limbs) const;
     void scaled_coefficients(double* y, const double* c, std::size_t limbs, int threads) const;
-    void permute(double* out, const double* in, const std::vector<std::uint32_t>& source) const;
 
     std::size_t n_, special_, digit_;
     const Kernels& kernels_;

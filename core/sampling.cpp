@@ -23,17 +23,20 @@ std::size_t sample_uniform(double* limb, std::size_t n, const std::uint8_t* stre
                            const Modulus& m) {
     const std::uint64_t p = static_cast<std::uint64_t>(m.value);
     const std::uint64_t limit = ~std::uint64_t{0} / p * p;  // 2^64 is no multiple of p, so this is floor(2^64/p) p
+    const std::uint64_t reciprocal = ~std::uint64_t{0} / p;
+    const std::int64_t half = (m.value - 1) / 2;
     std::size_t filled = 0;
     for (std::size_t i = 0; i < words && filled < n; ++i) {
         const std::uint64_t word = word_at(stream, i);
-        if (word >= limit) continue;
-        // word mod p without a division: the quotient is below 2^39 and its error below 2^39 * 3 * 2^-53, so that the
-        // truncated one is off by at most 1.
-        const std::uint64_t quotient = static_cast<std::uint64_t>(static_cast<double>(word) * m.inverse);
+        // word mod p without a division (Barrett): with M = floor(2^64 / p), word / p - word M / 2^64 lies in [0, 1), so
+        // that the quotient is at most one too small, and the remainder below 2 p. Nothing here is a jump: a word that is
+        // skipped is written over by the next.
+        const auto quotient = static_cast<std::uint64_t>(static_cast<unsigned __int128>(word) * reciprocal >> 64);
         std::int64_t r = static_cast<std::int64_t>(word - quotient * p);
-        r += r < 0 ? m.value : 0;
-        r -= r >= m.value ? m.value : 0;
-        limb[filled++] = centred(r, m.value);
+        r -= r > half ? m.value : 0;
+        r -= r > half ? m.value : 0;
+        limb[filled] = static_cast<double>(r);
+        filled += word < limit;
     }
     return filled;
 }

@@ -44,44 +44,63 @@ void small_to_ntt(const Ring& ring, double* out, const std::int8_t* small, const
     });
 }
 
+namespace {
+// b = error - a * secret modulo one prime.
+void mask(const Ring& ring, double* b, const double* a, const std::int8_t* error, const double* secret,
+          std::size_t prime) {
+    const std::size_t n = ring.n();
+    const Modulus& m = ring.modulus(prime);
+    SecretBuffer product(n);
+    for (std::size_t i = 0; i < n; ++i) b[i] = error[i];
+    ring.ntt(b, prime);
+    ring.kernels().multiply(product.get(), a, secret + prime * n, n, m);
+    ring.kernels().subtract(b, b, product.get(), n, m);
+}
+}  // namespace
+
 void encrypt(const Ring& ring, double* out, const double* message, const double* a, const std::int8_t* error,
              const double* secret, std::size_t limbs, int threads) {
     const std::size_t n = ring.n();
-    std::vector<std::size_t> indices;
-    for (std::size_t i = 0; i < limbs; ++i) indices.push_back(i);
-    small_to_ntt(ring, out, error, indices, threads);
     parallel_for(threads, limbs, [&](std::size_t i, std::size_t) {
-        const Modulus& m = ring.modulus(i);
-        SecretBuffer product(n);
-        ring.kernels().multiply(product.get(), a + i * n, secret + i * n, n, m);
-        ring.kernels().subtract(out + i * n, out + i * n, product.get(), n, m);
-        if (message != nullptr) ring.kernels().add(out + i * n, out + i * n, message + i * n, n, m);
+        mask(ring, out + i * n, a + i * n, error, secret, i);
+        if (message != nullptr)
+            ring.kernels().add(out + i * n, out + i * n, message + i * n, n, ring.modulus(i));
     });
 }
 
-void switching_key(const Ring& ring, double* out, const double* a, const std::int8_t* errors, const double* source,
+void switching_key(const Ring& ring, double* key, const std::int8_t* errors, const double* source,
                    const double* target, std::size_t limbs, int threads) {
     const std::size_t n = ring.n(), width = limbs + ring.special(), count = ring.digits(limbs);
-    const std::vector<std::size_t> indices = extended_indices(ring, limbs);
-    for (std::size_t d = 0; d < count; ++d)
-        small_to_ntt(ring, out + d * width * n, errors + d * n, indices, threads);
     parallel_for(threads, count * width, [&](std::size_t task, std::size_t) {
-        const std::size_t d = task / width, prime = indices[task % width];
-        const Modulus& m = ring.modulus(prime);
-        double* b = out + task * n;
-        SecretBuffer product(n);
-        ring.kernels().multiply(product.get(), a + task * n, target + prime * n, n, m);
-        ring.kernels().subtract(b, b, product.get(), n, m);
-        if (prime < limbs && prime / ring.digit() == d)
-            ring.kernels().multiply_scalar(b, source + prime * n, ring.special_product(prime), b, n, m);
+        const std::size_t d = task / width, at = task % width, prime = ring.extended_index(at, limbs);
+        double* b = key + (2 * d * width + at) * n;
+        mask(ring, b, b + width * n, errors + d * n, target, prime);
+        if (at < limbs && prime / ring.digit() == d)
+            ring.kernels().multiply_scalar(b, source + prime * n, ring.special_product(prime), b, n,
+                                           ring.modulus(prime));
     });
 }
 
-void secret_automorphism(const Ring& ring, double* out, const double* secret, std::size_t galois) {
+void public_key(const Ring& ring, double* key, const std::int8_t* error, const double* secret, int threads) {
+    const std::size_t n = ring.n(), width = ring.chain() + ring.special();
+    parallel_for(threads, width, [&](std::size_t i, std::size_t) {
+        mask(ring, key + i * n, key + (width + i) * n, error, secret, i);
+    });
+}
+
+void secret_square(const Ring& ring, double* out, const double* secret, int threads) {
+    const std::size_t n = ring.n();
+    parallel_for(threads, ring.chain() + ring.special(), [&](std::size_t i, std::size_t) {
+        ring.kernels().multiply(out + i * n, secret + i * n, secret + i * n, n, ring.modulus(i));
+    });
+}
+
+void secret_automorphism(const Ring& ring, double* out, const double* secret, std::size_t galois, int threads) {
     const std::size_t n = ring.n();
     const auto source = ring.automorphism(galois);
-    for (std::size_t prime = 0; prime < ring.chain() + ring.special(); ++prime)
-        for (std::size_t i = 0; i < n; ++i) out[prime * n + i] = secret[prime * n + (*source)[i]];
+    parallel_for(threads, ring.chain() + ring.special(), [&](std::size_t i, std::size_t) {
+        ring.kernels().permute(out + i * n, secret + i * n, source->data(), galois, n);
+    });
 }
 
 void decrypt(const Ring& ring, double* coefficients, const double* parts, std::size_t count, std::size_t limbs,

@@ -15,12 +15,17 @@ void encrypt(const Ring& ring, double* out, const double* message, const double*
 
 // The b halves of a key that takes `source` (what a ciphertext is under) to `target`: for each digit d
 // b_d = error_d - a_d * target + P * gadget_d * source, where P * gadget_d is P modulo the digit's own primes and 0
-// modulo all others. a and out: (digits(limbs), limbs + special, n); errors: (digits(limbs), n).
-void switching_key(const Ring& ring, double* out, const double* a, const std::int8_t* errors, const double* source,
+// modulo all others. key: (digits(limbs), 2, limbs + special, n), b_d before a_d, which is there already; errors:
+// (digits(limbs), n).
+void switching_key(const Ring& ring, double* key, const std::int8_t* errors, const double* source,
                    const double* target, std::size_t limbs, int threads);
 
-// out = secret(X^galois), both on every prime of the ring.
-void secret_automorphism(const Ring& ring, double* out, const double* secret, std::size_t galois);
+// key[0] = error - key[1] * secret on every prime of the ring; key: (2, all primes, n).
+void public_key(const Ring& ring, double* key, const std::int8_t* error, const double* secret, int threads);
+
+// out = secret^2 and out = secret(X^galois), on every prime of the ring.
+void secret_square(const Ring& ring, double* out, const double* secret, int threads);
+void secret_automorphism(const Ring& ring, double* out, const double* secret, std::size_t galois, int threads);
 
 // Coefficients of c_0 + c_1 s + c_2 s^2 + ..., exact where they are below half the product of the first
 // min(limbs, 2) primes, rounded to double.

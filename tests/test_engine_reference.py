@@ -339,18 +339,21 @@ def test_keys_of_the_owner(case: Case) -> None:
         for kernel in KERNELS:
             ring = case.secret_ring(kernel)
             key = ring.secret(s)
-            keys = [
-                ring.switching_key(a, errors, ring.square(key), key),
-                ring.switching_key(a, errors, key, ring.automorphism(key, 5)),
-            ]
-            np.testing.assert_array_equal(keys, expected, err_msg=kernel)
+            for source, target, b in (
+                (ring.square(key), key, expected[0]),
+                (key, ring.automorphism(key, 5), expected[1]),
+            ):
+                halves = np.stack([np.zeros_like(a), a], axis=1)
+                ring.switching_key(halves, errors, source, target)
+                np.testing.assert_array_equal(halves, np.stack([b, a], axis=1), err_msg=kernel)
 
     a = case.extended(340, top)
     public = oracle.public_key(a, integers(small(case, 341, 21)), secret)
     for kernel in KERNELS:
         ring = case.secret_ring(kernel)
-        got = ring.public_key(a, small(case, 341, 21), ring.secret(s))
-        np.testing.assert_array_equal(got, public, err_msg=kernel)
+        halves = np.stack([np.zeros_like(a), a])
+        ring.public_key(halves, small(case, 341, 21), ring.secret(s))
+        np.testing.assert_array_equal(halves, [public, a], err_msg=kernel)
 
 
 def test_public_key_encryption(case: Case) -> None:
@@ -427,9 +430,20 @@ def test_sampling_from_bytes(case: Case) -> None:
         for data in (stream, refused + accepted + stream, stream[: 8 * case.n - 8], stream[: 8 * case.n - 8] + refused):
             expected = reference.uniform(data, case.n, p)
             got = np.empty(case.n)
-            assert ring.uniform(got, np.frombuffer(data, np.uint8), index) is (expected is not None)
-            if expected is not None:
-                np.testing.assert_array_equal(got, np.array(expected, np.float64))
+            octets = np.frombuffer(data, np.uint8)
+            filled = ring.uniform(got, octets, index)
+            assert (filled == case.n) is (expected is not None)
+            if expected is None:
+                continue
+            np.testing.assert_array_equal(got, np.array(expected, np.float64))
+            # The same from pieces of the stream, the last of which holds more than is needed.
+            pieces, filled = np.empty(case.n), 0
+            for start in range(0, len(octets), 88):
+                filled = ring.uniform(pieces, octets[start : start + 88], index, filled)
+            assert filled == case.n
+            np.testing.assert_array_equal(pieces, got)
+    with pytest.raises(ValueError):
+        ring.uniform(got, octets, 0, case.n + 1)
     octets = np.frombuffer(stream, np.uint8)
     assert sample_ternary(octets).tolist() == reference.ternary(stream)
     assert sample_error(octets).tolist() == reference.binomial(stream)
@@ -439,12 +453,31 @@ def test_arrays_to_be_filled_are_never_copied(case: Case) -> None:
     """A strided array or another dtype would be converted, and what is written would go nowhere."""
     stream, n = np.frombuffer(bytes(8 * case.n), np.uint8), case.n
     ring, owner = case.ring("portable"), case.secret_ring("portable")
-    zeros = np.zeros((1, n))
-    for bad in (np.zeros(2 * n)[::2], np.zeros(n, np.float32)):
+    width = len(case.parameters.primes + case.parameters.special_primes)
+    small, secret = np.zeros(n, np.int8), owner.secret(np.zeros(n, np.int8))
+    factor = np.zeros((2, 1, n))
+
+    def arrays(*shape: int) -> list[Limbs]:
+        read_only = np.zeros(shape)
+        read_only.flags.writeable = False
+        return [np.zeros((*shape, 2))[..., 0], np.zeros(shape, np.float32), read_only]
+
+    for bad in arrays(n):
         with pytest.raises(TypeError):
             ring.uniform(bad, stream, 0)
+    for bad in arrays(1, n):
         with pytest.raises(TypeError):
-            owner.encrypt(bad[None], None, zeros, np.zeros(n, np.int8), owner.secret(np.zeros(n, np.int8)))
+            owner.encrypt(bad, None, np.zeros((1, n)), small, secret)
+    for bad in arrays(1, 2, width, n):
+        with pytest.raises(TypeError):
+            owner.switching_key(bad, small, secret, secret)
+    for bad in arrays(2, width, n):
+        with pytest.raises(TypeError):
+            owner.public_key(bad, small, secret)
+    for bad in arrays(3, 1, n):  # in a list, where each element must be refused
+        with pytest.raises(TypeError):
+            ring.accumulate_scatter([np.zeros((3, 1, n)), bad], [[factor, factor]], [[factor]])
+    ring.accumulate_scatter([np.zeros((3, 1, n))] * 2, [[factor, factor]], [[factor]])
 
 
 def test_seed_expansion(case: Case) -> None:

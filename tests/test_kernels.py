@@ -57,7 +57,7 @@ def transcript(n: int, kernel: str, threads: int) -> dict[str, bytes]:
         "tensor": ring.tensor([a, b] * 5, [b, b] * 5, threads),
         "scatter": np.stack(scatter),
         "divide": ring.divide(a, 1, threads),
-        "automorphism": ring.automorphism(a, galois),
+        "automorphism": ring.automorphism(a, galois, threads),
         "decompose": digits,
         "inner_product": inner,
         "hoisted_transform": ring.hoisted_transform(
@@ -76,7 +76,10 @@ def transcript(n: int, kernel: str, threads: int) -> dict[str, bytes]:
         "encode": engine.encode(slots, p.scales[-1], limbs, threads),
     }
     result = {name: np.ascontiguousarray(value).tobytes() for name, value in outputs.items()}
-    result["pack"] = ring.pack(whole, every)
+    result["pack"] = ring.pack(whole, every, threads)
+    unpacked = ring.unpack(np.frombuffer(result["pack"], np.uint8), every, threads)
+    assert unpacked is not None
+    result["unpack"] = unpacked.tobytes()
     result.update(secret_transcript(engine, threads))
     return result
 
@@ -88,21 +91,23 @@ def secret_transcript(engine: Engine, threads: int) -> dict[str, bytes]:
     ternary = rng.integers(-1, 1, n, endpoint=True).astype(np.int8)
     errors = rng.integers(-21, 21, (4, n), endpoint=True).astype(np.int8)
     message, a = limbs_of(p.primes, n, rng), limbs_of(p.primes, n, rng)
-    uniform = limbs_of(extended, n, rng, (p.digits(limbs),))
+    switching = limbs_of(extended, n, rng, (p.digits(limbs), 2))
+    public = limbs_of(extended, n, rng, (2,))
     secret = ring.secret(ternary, threads)
     body, mask = np.empty_like(message), np.empty_like(message)
     ring.encrypt(body, message, a, errors[0], secret, threads)
     ring.encrypt(mask, None, a, errors[0], secret, threads)
+    square = ring.square(secret, threads)
+    ring.switching_key(switching, errors[: p.digits(limbs)].reshape(-1), square, secret, threads)
+    ring.public_key(public, errors[1], secret, threads)
     outputs = {
         "secret": secret,
-        "square": ring.square(secret),
-        "secret automorphism": ring.automorphism(secret, 5),
+        "square": square,
+        "secret automorphism": ring.automorphism(secret, 5, threads),
         "encrypt": body,
         "decrypt": ring.decrypt(np.stack([mask, a]), secret),
-        "switching_key": ring.switching_key(
-            uniform, errors[: p.digits(limbs)].reshape(-1), ring.square(secret), secret, threads
-        ),
-        "public_key": ring.public_key(uniform[0], errors[1], secret),
+        "switching_key": switching,
+        "public_key": public,
         "public_encrypt": ring.public_encrypt(
             message, limbs_of(extended, n, rng, (2,)), ternary, errors[2], errors[3], threads
         ),

@@ -7,7 +7,7 @@
 namespace cipherlens::avx2 {
 
 typedef __m256d V;
-static constexpr int lanes = 4;
+static constexpr std::size_t lanes = 4;
 
 static inline V load(const double* x) { return _mm256_loadu_pd(x); }
 static inline void store(double* x, V a) { _mm256_storeu_pd(x, a); }
@@ -44,6 +44,17 @@ static inline void load_pairs_reversed(const double* end, V& even, V& odd) {
     load_pairs(end - 8, low, high);
     even = _mm256_permute4x64_pd(high, 0x1B);
     odd = _mm256_permute4x64_pd(low, 0x1B);
+}
+
+// Lane k receives lane order[k].
+typedef __m256i Shuffle;
+static inline Shuffle make_shuffle(const std::size_t* order) {
+    int half[8];
+    for (int k = 0; k < 8; ++k) half[k] = 2 * static_cast<int>(order[k / 2]) + k % 2;
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(half));
+}
+static inline V shuffle(V a, Shuffle order) {
+    return _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(a), order));
 }
 
 #include "kernels_body.hpp"

@@ -8,7 +8,7 @@
 namespace cipherlens::avx512 {
 
 typedef __m512d V;
-static constexpr int lanes = 8;
+static constexpr std::size_t lanes = 8;
 
 static inline V load(const double* x) { return _mm512_loadu_pd(x); }
 static inline void store(double* x, V a) { _mm512_storeu_pd(x, a); }
@@ -73,6 +73,11 @@ static inline void load_pairs_reversed(const double* end, V& even, V& odd) {
     even = reversed(high);
     odd = reversed(low);
 }
+
+// Lane k receives lane order[k].
+typedef __m512i Shuffle;
+static inline Shuffle make_shuffle(const std::size_t* order) { return _mm512_loadu_si512(order); }
+static inline V shuffle(V a, Shuffle order) { return _mm512_permutexvar_pd(order, a); }
 
 #include "kernels_body.hpp"
 

@@ -40,6 +40,13 @@ struct Kernels {
     // (a - b) * c + d; d may be null. Ends every division by a product of primes.
     void (*subtract_multiply)(double* out, const double* a, const double* b, double c, const double* d, std::size_t n,
                               const Modulus& m);
+    // out[i] = in[source[i] mod n], `source` the table of the automorphism X -> X^galois, or a part of it for an aligned
+    // block of n values, n a power of two. An automorphism takes aligned blocks of any power of two to such blocks, and
+    // where the first of `lanes` values comes from says how the others lie: one index serves a whole vector.
+    void (*permute)(double* out, const double* in, const std::uint32_t* source, std::size_t galois, std::size_t n);
+    // out[r] += b[r] * a permuted, for each of `rows` sums.
+    void (*permuted_multiply_add)(double* const* out, const double* a, const std::uint32_t* source, std::size_t galois,
+                                  const double* const* b, std::size_t rows, std::size_t n, const Modulus& m);
     // Integers |x| < 2^52 to canonical residues.
     void (*reduce)(double* out, const double* x, std::size_t n, const Modulus& m);
 
@@ -59,8 +66,9 @@ struct Kernels {
 };
 
 // Rows of the head of a forward NTT: 4 when log2 n is even, else 2, so that the tail's blocks are powers of four. The
-// shortest transform, 64, has no head: a quarter of it would be too short for eight lanes.
-inline std::size_t ntt_rows(std::size_t n) {
+// shortest transform, 64, has no head: a quarter of it would be too short for eight lanes. Static, because files
+// compiled for different instruction sets include it: each has a copy of its own, and none is picked by the linker.
+static inline std::size_t ntt_rows(std::size_t n) {
     if (n <= 64) return 1;
     return (n & 0x5555555555555555ull) != 0 ? 4 : 2;
 }

@@ -264,6 +264,45 @@ static void subtract_multiply(double* out, const double* a, const double* b, dou
     }
 }
 
+// The order of a vector's values under an automorphism, by the place (modulo `lanes`) that the first of them comes from.
+// Index i holds exponent 2 brv(i) + 1, so the last bits of i are the first of the exponent: over one vector the exponent
+// runs through steps of 2n / lanes, and times galois it does so in another order.
+struct Turns {
+    Shuffle from[lanes];
+    explicit Turns(std::size_t galois) {
+        for (std::size_t first = 0; first < lanes; ++first) {
+            std::size_t order[lanes];
+            for (std::size_t j = 0; j < lanes; ++j)
+                order[j] = reverse_lane((galois * reverse_lane(j) + reverse_lane(first)) % lanes);
+            from[first] = make_shuffle(order);
+        }
+    }
+    static std::size_t reverse_lane(std::size_t j) {
+        std::size_t result = 0;
+        for (std::size_t size = 1; size < lanes; size *= 2, j /= 2) result = 2 * result + j % 2;
+        return result;
+    }
+    V load_turned(const double* in, std::size_t source) const {
+        return shuffle(load(in + source / lanes * lanes), from[source % lanes]);
+    }
+};
+
+static void permute(double* out, const double* in, const std::uint32_t* source, std::size_t galois, std::size_t n) {
+    const Turns turns(galois);
+    for (std::size_t j = 0; j < n; j += lanes) store(out + j, turns.load_turned(in, source[j] & (n - 1)));
+}
+
+static void permuted_multiply_add(double* const* out, const double* a, const std::uint32_t* source, std::size_t galois,
+                                  const double* const* b, std::size_t rows, std::size_t n, const Modulus& m) {
+    const Field f(m);
+    const Turns turns(galois);
+    for (std::size_t j = 0; j < n; j += lanes) {
+        const V x = turns.load_turned(a, source[j] & (n - 1));
+        for (std::size_t r = 0; r < rows; ++r)
+            store(out[r] + j, reduce(add(load(out[r] + j), multiply(x, load(b[r] + j), f)), f));
+    }
+}
+
 static void reduce_limb(double* out, const double* x, std::size_t n, const Modulus& m) {
     const Field f(m);
     for (std::size_t j = 0; j < n; j += lanes) store(out + j, reduce(load(x + j), f));
@@ -404,5 +443,6 @@ static void dot_tensor(double* const* out, const double* const* a0, const double
 
 #define CIPHERLENS_KERNEL_TABLE(space, name)                                                                     \
     {name, space::ntt_head, space::ntt_tail, space::intt, space::add_limbs, space::subtract_limbs, space::multiply_limbs,              \
-     space::multiply_scalar, space::multiply_add, space::subtract_multiply, space::reduce_limb, space::dot, space::dot_pair,          \
+     space::multiply_scalar, space::multiply_add, space::subtract_multiply, space::permute,          \
+     space::permuted_multiply_add, space::reduce_limb, space::dot, space::dot_pair,          \
      space::dot_scalar, space::dot_tensor}

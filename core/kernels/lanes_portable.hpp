@@ -7,7 +7,7 @@
 struct V {
     double v;
 };
-static constexpr int lanes = 1;
+static constexpr std::size_t lanes = 1;
 
 static inline V load(const double* x) { return {*x}; }
 static inline void store(double* x, V a) { *x = a.v; }
@@ -55,3 +55,7 @@ static inline void interleave4(V&, V&, V&, V&) {}
 static inline void load_pairs(const double* x, V& even, V& odd) { even = {x[0]}, odd = {x[1]}; }
 static inline void load_pairs_reversed(const double* end, V& even, V& odd) { even = {end[-1]}, odd = {end[-2]}; }
 static inline V load_reversed(const double* end) { return {end[-1]}; }
+
+struct Shuffle {};
+static inline Shuffle make_shuffle(const std::size_t*) { return {}; }
+static inline V shuffle(V a, Shuffle) { return a; }

@@ -6,7 +6,7 @@
 namespace cipherlens::neon {
 
 typedef float64x2_t V;
-static constexpr int lanes = 2;
+static constexpr std::size_t lanes = 2;
 
 static inline V load(const double* x) { return vld1q_f64(x); }
 static inline void store(double* x, V a) { vst1q_f64(x, a); }
@@ -42,6 +42,17 @@ static inline void load_pairs_reversed(const double* end, V& even, V& odd) {
     const V a = load(end - 4), b = load(end - 2);
     even = vzip2q_f64(b, a);
     odd = vzip1q_f64(b, a);
+}
+
+// Lane k receives lane order[k].
+typedef uint8x16_t Shuffle;
+static inline Shuffle make_shuffle(const std::size_t* order) {
+    std::uint8_t bytes[16];
+    for (int k = 0; k < 16; ++k) bytes[k] = static_cast<std::uint8_t>(8 * order[k / 8] + static_cast<std::size_t>(k % 8));
+    return vld1q_u8(bytes);
+}
+static inline V shuffle(V a, Shuffle order) {
+    return vreinterpretq_f64_u8(vqtbl1q_u8(vreinterpretq_u8_f64(a), order));
 }
 
 #include "kernels_body.hpp"

@@ -2,6 +2,8 @@
 #include <nanobind/stl/complex.h>
 #include <nanobind/stl/pair.h>
 
+#include <atomic>
+
 #include "../encoding.hpp"
 #include "../kernels/dispatch.hpp"
 #include "../modular.hpp"
@@ -47,18 +49,33 @@ const double* optional_limbs(const Ring& ring, const std::optional<Doubles>& x, 
     return x->data();
 }
 
+// Where each packed limb begins, and where the last one ends.
+std::vector<std::size_t> packed_offsets(const Ring& ring, const std::vector<std::size_t>& indices) {
+    std::vector<std::size_t> offsets{0};
+    for (std::size_t index : indices) {
+        require(index < ring.chain() + ring.special(), "a prime the ring does not have");
+        offsets.push_back(offsets.back() + packed_size(ring.n(), ring.modulus(index).bits));
+    }
+    return offsets;
+}
+
 enum class Binary { add, subtract };
+
+// a + b or a - b; b may have fewer parts than a, where those that it lacks are zero.
 
 DoublesOut combine(const Ring& ring, const Doubles& a, const Doubles& b, Binary operation, int threads) {
     const std::size_t limbs = checked_limbs(ring, a, 3), parts = a.shape(0), n = ring.n();
-    require_shape(b, {parts, limbs, n}, "two ciphertexts of different shapes");
+    require(checked_limbs(ring, b, 3) == limbs && b.shape(0) <= parts, "two ciphertexts of different shapes");
+    const std::size_t both = b.shape(0) * limbs;
     DoublesOut out = new_array(ring.pool(), {parts, limbs, n});
     const double *x = a.data(), *y = b.data();
     double* z = out.data();
     nb::gil_scoped_release release;
     const auto kernel = operation == Binary::add ? ring.kernels().add : ring.kernels().subtract;
     parallel_for(threads, parts * limbs, [&](std::size_t task, std::size_t) {
-        kernel(z + task * n, x + task * n, y + task * n, n, ring.modulus(task % limbs));
+        const double* from = x + task * n;
+        if (task < both) kernel(z + task * n, from, y + task * n, n, ring.modulus(task % limbs));
+        else std::copy(from, from + n, z + task * n);
     });
     return out;
 }
@@ -68,8 +85,11 @@ void bind_ring(nb::module_& m) {
     nb::class_<Ring>(m, "Ring", "A ring modulo a chain of primes and special primes; limbs are float64 arrays.")
         .def("__init__",
              [](Ring* self, std::size_t n, const std::vector<std::int64_t>& primes, std::size_t special,
-                std::size_t digit, const std::string& kernel) { new (self) Ring(n, primes, special, digit, kernel, false); },
-             "n"_a, "primes"_a, "special"_a, "digit"_a, "kernel"_a)
+                std::size_t digit, const std::string& kernel, int threads) {
+                 nb::gil_scoped_release release;
+                 new (self) Ring(n, primes, special, digit, kernel, false, threads);
+             },
+             "n"_a, "primes"_a, "special"_a, "digit"_a, "kernel"_a, "threads"_a = 1)
         .def_prop_ro("n", &Ring::n)
         .def_prop_ro("chain", &Ring::chain)
         .def_prop_ro("special", &Ring::special)
@@ -218,7 +238,7 @@ void bind_ring(nb::module_& m) {
                  nb::gil_scoped_release release;
                  accumulate_scatter(ring, to, x, y, limbs, threads);
              },
-             "sums"_a, "babies"_a, "giants"_a, "threads"_a = 1)
+             "sums"_a.noconvert(), "babies"_a, "giants"_a, "threads"_a = 1)
         .def("divide",
              [](const Ring& ring, const Doubles& x, std::size_t tail, int threads) {
                  const std::size_t limbs = checked_limbs(ring, x, 3), parts = x.shape(0);
@@ -231,7 +251,7 @@ void bind_ring(nb::module_& m) {
              },
              "x"_a, "tail"_a = 1, "threads"_a = 1, "Divide by the last `tail` primes of the chain and drop them.")
         .def("automorphism",
-             [](const Ring& ring, const Doubles& x, std::size_t galois) {
+             [](const Ring& ring, const Doubles& x, std::size_t galois, int threads) {
                  require(x.ndim() == 3 && x.shape(2) == ring.n(), "an array of another ring dimension");
                  check_galois(ring, galois);
                  const std::size_t rows = x.shape(0) * x.shape(1), n = ring.n();
@@ -240,11 +260,12 @@ void bind_ring(nb::module_& m) {
                  double* to = out.data();
                  nb::gil_scoped_release release;
                  const auto source = ring.automorphism(galois);
-                 for (std::size_t row = 0; row < rows; ++row)
-                     for (std::size_t i = 0; i < n; ++i) to[row * n + i] = from[row * n + (*source)[i]];
+                 parallel_for(threads, rows, [&](std::size_t row, std::size_t) {
+                     ring.kernels().permute(to + row * n, from + row * n, source->data(), galois, n);
+                 });
                  return out;
              },
-             "x"_a, "galois"_a)
+             "x"_a, "galois"_a, "threads"_a = 1)
 
         .def("decompose",
              [](const Ring& ring, const Doubles& c, int threads) {
@@ -373,63 +394,55 @@ void bind_ring(nb::module_& m) {
              "key_switch from the output of decompose.")
 
         .def("uniform",
-             [](const Ring& ring, DoublesInOut limb, const Bytes& stream, std::size_t index) {
+             [](const Ring& ring, DoublesInOut limb, const Bytes& stream, std::size_t index, std::size_t filled) {
                  require(index < ring.chain() + ring.special(), "a prime the ring does not have");
                  require_shape(limb, {ring.n()}, "a limb to fill");
                  double* out = limb.data();
                  const std::uint8_t* bytes = stream.data();
                  const std::size_t words = stream.shape(0) / 8;
+                 require(filled <= ring.n(), "more coefficients than a limb has");
                  nb::gil_scoped_release release;
-                 return sample_uniform(out, ring.n(), bytes, words, ring.modulus(index)) == ring.n();
+                 return filled + sample_uniform(out + filled, ring.n() - filled, bytes, words, ring.modulus(index));
              },
-             "limb"_a.noconvert(), "stream"_a, "index"_a,
-             "Fill a limb with residues uniform modulo a prime; False when the stream is too short.")
+             "limb"_a.noconvert(), "stream"_a, "index"_a, "filled"_a = 0,
+             "Go on filling a limb with residues uniform modulo a prime: how many it holds when the stream ends.")
         .def("pack",
-             [](const Ring& ring, const Doubles& x, const std::vector<std::size_t>& indices) {
+             [](const Ring& ring, const Doubles& x, const std::vector<std::size_t>& indices, int threads) {
                  const std::size_t n = ring.n();
                  require_shape(x, {indices.size(), n}, "one row of n residues for each prime");
-                 std::size_t size = 0;
-                 for (std::size_t index : indices) {
-                     require(index < ring.chain() + ring.special(), "a prime the ring does not have");
-                     size += packed_size(n, ring.modulus(index).bits);
-                 }
-                 nb::bytes result = nb::steal<nb::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
+                 const std::vector<std::size_t> offsets = packed_offsets(ring, indices);
+                 nb::bytes result =
+                     nb::steal<nb::bytes>(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(offsets.back())));
                  if (!result.is_valid()) throw std::bad_alloc();
                  auto* to = reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(result.ptr()));
                  const double* from = x.data();
                  nb::gil_scoped_release release;
-                 for (std::size_t i = 0; i < indices.size(); ++i) {
-                     pack(to, from + i * n, n, ring.modulus(indices[i]));
-                     to += packed_size(n, ring.modulus(indices[i]).bits);
-                 }
+                 parallel_for(threads, indices.size(), [&](std::size_t i, std::size_t) {
+                     pack(to + offsets[i], from + i * n, n, ring.modulus(indices[i]));
+                 });
                  return result;
              },
-             "x"_a, "indices"_a)
+             "x"_a, "indices"_a, "threads"_a = 1)
         .def("unpack",
-             [](const Ring& ring, const Bytes& bytes,
-                const std::vector<std::size_t>& indices) -> std::optional<DoublesOut> {
+             [](const Ring& ring, const Bytes& bytes, const std::vector<std::size_t>& indices,
+                int threads) -> std::optional<DoublesOut> {
                  const std::size_t n = ring.n();
-                 std::size_t size = 0;
-                 for (std::size_t index : indices) {
-                     require(index < ring.chain() + ring.special(), "a prime the ring does not have");
-                     size += packed_size(n, ring.modulus(index).bits);
-                 }
-                 require(bytes.shape(0) == size, "another number of bytes than these limbs take");
+                 const std::vector<std::size_t> offsets = packed_offsets(ring, indices);
+                 require(bytes.shape(0) == offsets.back(), "another number of bytes than these limbs take");
                  DoublesOut out = new_array(ring.pool(), {indices.size(), n});
                  const std::uint8_t* from = bytes.data();
                  double* to = out.data();
-                 bool valid = true;
+                 std::atomic<bool> valid{true};
                  {
                      nb::gil_scoped_release release;
-                     for (std::size_t i = 0; i < indices.size(); ++i) {
-                         valid &= unpack(to + i * n, from, n, ring.modulus(indices[i]));
-                         from += packed_size(n, ring.modulus(indices[i]).bits);
-                     }
+                     parallel_for(threads, indices.size(), [&](std::size_t i, std::size_t) {
+                         if (!unpack(to + i * n, from + offsets[i], n, ring.modulus(indices[i]))) valid = false;
+                     });
                  }
                  if (!valid) return std::nullopt;
                  return out;
              },
-             "bytes"_a, "indices"_a, "Residues (len(indices), n), or None when one is not below its prime.");
+             "bytes"_a, "indices"_a, "threads"_a = 1, "Residues (len(indices), n), or None when one is not below its prime.");
 }
 
 void bind_encoder(nb::module_& m) {

@@ -14,7 +14,11 @@ SmallOut sample(const Bytes& stream, void (*sampler)(std::int8_t*, std::size_t, 
     const std::size_t n = stream.shape(0) / 8;
     auto* values = new std::int8_t[n];
     nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<std::int8_t*>(p); });
-    sampler(values, n, stream.data());
+    const std::uint8_t* bytes = stream.data();
+    {
+        nb::gil_scoped_release release;
+        sampler(values, n, bytes);
+    }
     return SmallOut(values, {n}, owner);
 }
 
@@ -43,8 +47,11 @@ NB_MODULE(_secret, m) {
     nb::class_<Ring>(m, "SecretRing", "The owner's side of a ring.")
         .def("__init__",
              [](Ring* self, std::size_t n, const std::vector<std::int64_t>& primes, std::size_t special,
-                std::size_t digit, const std::string& kernel) { new (self) Ring(n, primes, special, digit, kernel, true); },
-             "n"_a, "primes"_a, "special"_a, "digit"_a, "kernel"_a)
+                std::size_t digit, const std::string& kernel, int threads) {
+                 nb::gil_scoped_release release;
+                 new (self) Ring(n, primes, special, digit, kernel, true, threads);
+             },
+             "n"_a, "primes"_a, "special"_a, "digit"_a, "kernel"_a, "threads"_a = 1)
         .def("secret",
              [](const Ring& ring, const Small& small, int threads) {
                  const std::int8_t* from = checked_small(ring, small, 1);
@@ -57,24 +64,26 @@ NB_MODULE(_secret, m) {
              },
              "ternary"_a, "threads"_a = 1, "The secret polynomial modulo every prime, NTT form.")
         .def("square",
-             [](const Ring& ring, const Doubles& secret) {
+             [](const Ring& ring, const Doubles& secret, int threads) {
                  const double* s = checked_secret(ring, secret);
                  DoublesOut out = new_array(ring.pool(), {ring.chain() + ring.special(), ring.n()});
-                 for (std::size_t i = 0; i < ring.chain() + ring.special(); ++i)
-                     ring.kernels().multiply(out.data() + i * ring.n(), s + i * ring.n(), s + i * ring.n(), ring.n(),
-                                             ring.modulus(i));
+                 double* to = out.data();
+                 nb::gil_scoped_release release;
+                 secret_square(ring, to, s, threads);
                  return out;
              },
-             "secret"_a)
+             "secret"_a, "threads"_a = 1)
         .def("automorphism",
-             [](const Ring& ring, const Doubles& secret, std::size_t galois) {
+             [](const Ring& ring, const Doubles& secret, std::size_t galois, int threads) {
                  const double* s = checked_secret(ring, secret);
                  require(galois % 2 == 1 && galois < 2 * ring.n(), "a Galois element must be odd and below 2n");
                  DoublesOut out = new_array(ring.pool(), {ring.chain() + ring.special(), ring.n()});
-                 secret_automorphism(ring, out.data(), s, galois);
+                 double* to = out.data();
+                 nb::gil_scoped_release release;
+                 secret_automorphism(ring, to, s, galois, threads);
                  return out;
              },
-             "secret"_a, "galois"_a)
+             "secret"_a, "galois"_a, "threads"_a = 1)
         .def("encrypt",
              [](const Ring& ring, DoublesInOut out, std::optional<Doubles> message, const Doubles& a, const Small& error,
                 const Doubles& secret, int threads) {
@@ -91,39 +100,32 @@ NB_MODULE(_secret, m) {
              "out"_a.noconvert(), "message"_a.none(), "a"_a, "error"_a, "secret"_a, "threads"_a = 1,
              "out = message + error - a * secret.")
         .def("switching_key",
-             [](const Ring& ring, const Doubles& a, const Small& errors, const Doubles& source, const Doubles& target,
+             [](const Ring& ring, DoublesInOut key, const Small& errors, const Doubles& source, const Doubles& target,
                 int threads) {
-                 require(a.ndim() == 3 && a.shape(2) == ring.n() && a.shape(1) > ring.special() &&
-                             a.shape(1) <= ring.chain() + ring.special(),
-                         "uniform halves of another shape");
-                 const std::size_t limbs = a.shape(1) - ring.special();
-                 require(a.shape(0) == ring.digits(limbs), "one uniform half a digit");
-                 const double *uniform = a.data(), *from = checked_secret(ring, source), *to = checked_secret(ring, target);
-                 const std::int8_t* e = checked_small(ring, errors, a.shape(0));
-                 DoublesOut out = new_array(ring.pool(), {a.shape(0), a.shape(1), ring.n()});
+                 require(key.ndim() == 4 && key.shape(1) == 2 && key.shape(3) == ring.n() &&
+                             key.shape(2) > ring.special() && key.shape(2) <= ring.chain() + ring.special(),
+                         "a key of another shape");
+                 const std::size_t limbs = key.shape(2) - ring.special();
+                 require(key.shape(0) == ring.digits(limbs), "one uniform half a digit");
+                 const double *from = checked_secret(ring, source), *to = checked_secret(ring, target);
+                 const std::int8_t* e = checked_small(ring, errors, key.shape(0));
+                 double* halves = key.data();
                  nb::gil_scoped_release release;
-                 switching_key(ring, out.data(), uniform, e, from, to, limbs, threads);
-                 return out;
+                 switching_key(ring, halves, e, from, to, limbs, threads);
              },
-             "a"_a, "errors"_a, "source"_a, "target"_a, "threads"_a = 1)
+             "key"_a.noconvert(), "errors"_a, "source"_a, "target"_a, "threads"_a = 1,
+             "Fill key[:, 0] of (digits, 2, limbs + special, n), whose uniform halves key[:, 1] are there already.")
         .def("public_key",
-             [](const Ring& ring, const Doubles& a, const Small& error, const Doubles& secret) {
-                 const std::size_t width = ring.chain() + ring.special(), n = ring.n();
-                 require_shape(a, {width, n}, "a uniform half for every prime");
+             [](const Ring& ring, DoublesInOut key, const Small& error, const Doubles& secret, int threads) {
+                 require_shape(key, {2, ring.chain() + ring.special(), ring.n()}, "both halves for every prime");
                  const double* s = checked_secret(ring, secret);
                  const std::int8_t* e = checked_small(ring, error, 1);
-                 std::vector<std::size_t> indices;
-                 for (std::size_t i = 0; i < width; ++i) indices.push_back(i);
-                 DoublesOut out = new_array(ring.pool(), {width, n});
-                 small_to_ntt(ring, out.data(), e, indices, 1);
-                 const Buffer product(ring.pool(), n);
-                 for (std::size_t i = 0; i < width; ++i) {
-                     ring.kernels().multiply(product.get(), a.data() + i * n, s + i * n, n, ring.modulus(i));
-                     ring.kernels().subtract(out.data() + i * n, out.data() + i * n, product.get(), n, ring.modulus(i));
-                 }
-                 return out;
+                 double* halves = key.data();
+                 nb::gil_scoped_release release;
+                 public_key(ring, halves, e, s, threads);
              },
-             "a"_a, "error"_a, "secret"_a, "error - a * secret modulo every prime, special ones included.")
+             "key"_a.noconvert(), "error"_a, "secret"_a, "threads"_a = 1,
+             "key[0] = error - key[1] * secret modulo every prime, special ones included.")
         .def("public_encrypt",
              [](const Ring& ring, const Doubles& message, const Doubles& key, const Small& ephemeral,
                 const Small& error0, const Small& error1, int threads) {

@@ -265,6 +265,35 @@ void test_transform(const Kernels& k, const Modulus& m, std::size_t n, Fill fill
     expect(equal(y, x), label + ", inverse first");
 }
 
+// ---- automorphisms -------------------------------------------------------------------------------------------------
+
+// A whole limb and, block by block, a sum of products with a permuted factor, as a linear transform takes it.
+void test_automorphism(const Kernels& k, const Modulus& m, std::size_t n, std::size_t galois, Digest& digest) {
+    Words words{galois};
+    const Limb x = residues(n, m, Fill::random, words), b = residues(n, m, Fill::signs, words),
+               c = residues(n, m, Fill::random, words);
+    const std::vector<std::uint32_t> source = automorphism_table(n, galois);
+    const std::string label =
+        std::string(k.name) + " automorphism " + std::to_string(galois) + " of " + std::to_string(n);
+    Limb out(n), expected(n), sum0 = c, sum1 = b, want0(n), want1(n);
+    for (std::size_t i = 0; i < n; ++i) {
+        expected[i] = x[source[i]];
+        want0[i] = canonical(static_cast<Wide>(c[i]) + static_cast<Wide>(x[source[i]]) * static_cast<Wide>(b[i]), m);
+        want1[i] = canonical(static_cast<Wide>(b[i]) + static_cast<Wide>(x[source[i]]) * static_cast<Wide>(c[i]), m);
+    }
+    k.permute(out.data(), x.data(), source.data(), galois, n);
+    expect(equal(out, expected), label);
+    const std::size_t block = n / 2;
+    for (std::size_t at = 0; at < n; at += block) {
+        double* const sums[2] = {sum0.data() + at, sum1.data() + at};
+        const double* const factors[2] = {b.data() + at, c.data() + at};
+        k.permuted_multiply_add(sums, x.data() + source[at] / block * block, source.data() + at, galois, factors, 2,
+                                block, m);
+    }
+    expect(equal(sum0, want0) && equal(sum1, want1), label + ", multiplied");
+    digest.add(out), digest.add(sum0), digest.add(sum1);
+}
+
 // ---- bytes ---------------------------------------------------------------------------------------------------------
 
 void test_bytes(const Modulus& m, Digest& digest) {
@@ -340,28 +369,22 @@ void test_ring(const std::string& kernel, int threads, Digest& digest) {
     for (std::size_t i = 0; i < limbs; ++i) chain.push_back(i);
     Limb secret(top * n), square(top * n), rotated(top * n);
     small_to_ntt(ring, secret.data(), small(n, words, true).data(), all, threads);
-    for (std::size_t i = 0; i < top; ++i)
-        ring.kernels().multiply(square.data() + i * n, secret.data() + i * n, secret.data() + i * n, n,
-                                ring.modulus(i));
-    std::uint64_t inverse = 1;  // of 5 modulo 2n
-    while (inverse * 5 % (2 * n) != 1) inverse += 2;
-    secret_automorphism(ring, rotated.data(), secret.data(), inverse);
+    secret_square(ring, square.data(), secret.data(), threads);
+    const std::size_t inverse = ring.inverse_galois(5);
+    expect(inverse * 5 % (2 * n) == 1, "the inverse of a Galois element");
+    secret_automorphism(ring, rotated.data(), secret.data(), inverse, threads);
 
     const auto key_for = [&](const Limb& source, const Limb& target) {
         const std::size_t digits = ring.digits(limbs);
-        Limb a, b(digits * top * n), key;
+        Limb key(digits * 2 * top * n);
         std::vector<std::int8_t> errors;
         for (std::size_t d = 0; d < digits; ++d) {
             const Limb half = uniform(ring, all, words);
             const auto error = small(n, words, false);
-            a.insert(a.end(), half.begin(), half.end());
+            std::copy(half.begin(), half.end(), key.begin() + static_cast<std::ptrdiff_t>((2 * d + 1) * top * n));
             errors.insert(errors.end(), error.begin(), error.end());
         }
-        switching_key(ring, b.data(), a.data(), errors.data(), source.data(), target.data(), limbs, threads);
-        for (std::size_t d = 0; d < digits; ++d)
-            for (const Limb* half : {&b, &a})
-                key.insert(key.end(), half->begin() + static_cast<std::ptrdiff_t>(d * top * n),
-                           half->begin() + static_cast<std::ptrdiff_t>((d + 1) * top * n));
+        switching_key(ring, key.data(), errors.data(), source.data(), target.data(), limbs, threads);
         return key;
     };
     const Limb relinearisation = key_for(square, secret), rotation = key_for(secret, rotated);
@@ -425,6 +448,9 @@ int main() {
             for (std::size_t terms : {1, 2, 4, 7, 8, 9, 16, 24}) test_remainders(k, m, terms, found);
             test_bytes(m, found);
         }
+        for (std::size_t n : {64, 128, 1024})
+            for (std::size_t galois : {std::size_t{1}, std::size_t{3}, std::size_t{5}, std::size_t{25}, 2 * n - 1})
+                test_automorphism(k, large, n, galois, found);
         // A 50-bit prime that is 1 modulo 2^16: long transforms, of even and of odd logarithm, take other paths.
         const Modulus deep = make_modulus(1125899904679937);
         for (std::size_t n : {1024, 4096, 8192, 16384, 32768})

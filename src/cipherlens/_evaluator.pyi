@@ -20,7 +20,7 @@ def check_kernels(name: str) -> None:
 class Ring:
     """A ring modulo a chain of primes and special primes; limbs are float64 arrays."""
 
-    def __init__(self, n: int, primes: Sequence[int], special: int, digit: int, kernel: str) -> None: ...
+    def __init__(self, n: int, primes: Sequence[int], special: int, digit: int, kernel: str, threads: int = 1) -> None: ...
     @property
     def n(self) -> int:
         """The ring dimension."""
@@ -44,10 +44,10 @@ class Ring:
         """Integer coefficients (n,) to (limbs, n) in NTT form; with extended, modulo the special primes too."""
 
     def add(self, a: _Limbs, b: _Limbs, threads: int = 1) -> _Limbs:
-        """Sum of (parts, limbs, n)."""
+        """Sum of (parts, limbs, n); b may have fewer parts than a."""
 
     def subtract(self, a: _Limbs, b: _Limbs, threads: int = 1) -> _Limbs:
-        """Difference of (parts, limbs, n)."""
+        """Difference of (parts, limbs, n); b may have fewer parts than a."""
 
     def add_extended(self, a: _Limbs, b: _Limbs, threads: int = 1) -> _Limbs:
         """Sum of polynomials (parts, limbs + special, n)."""
@@ -75,7 +75,7 @@ class Ring:
     def divide(self, x: _Limbs, tail: int = 1, threads: int = 1) -> _Limbs:
         """Divide by the last `tail` primes of the chain and drop them."""
 
-    def automorphism(self, x: _Limbs, galois: int) -> _Limbs:
+    def automorphism(self, x: _Limbs, galois: int, threads: int = 1) -> _Limbs:
         """X -> X^galois on (parts, limbs, n)."""
 
     def decompose(self, c: _Limbs, threads: int = 1) -> _Limbs:
@@ -128,13 +128,13 @@ class Ring:
     ) -> _Limbs:
         """`key_switch` from the output of `decompose`."""
 
-    def uniform(self, limb: _Limbs, stream: NDArray[np.uint8], index: int) -> bool:
-        """Fill a limb with residues uniform modulo a prime; False when the stream is too short."""
+    def uniform(self, limb: _Limbs, stream: NDArray[np.uint8], index: int, filled: int = 0) -> int:
+        """Go on filling a limb, (n,), with residues uniform modulo a prime: how many it holds when the stream ends."""
 
-    def pack(self, x: _Limbs, indices: Sequence[int]) -> bytes:
+    def pack(self, x: _Limbs, indices: Sequence[int], threads: int = 1) -> bytes:
         """Residues (len(indices), n), each in as many bits as its prime has."""
 
-    def unpack(self, bytes: NDArray[np.uint8], indices: Sequence[int]) -> _Limbs | None:
+    def unpack(self, bytes: NDArray[np.uint8], indices: Sequence[int], threads: int = 1) -> _Limbs | None:
         """Residues (len(indices), n), or None when one is not below its prime."""
 
 class Encoder:

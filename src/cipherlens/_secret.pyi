@@ -21,14 +21,14 @@ def sample_error(stream: NDArray[np.uint8]) -> _Small:
 class SecretRing:
     """The owner's side of a ring."""
 
-    def __init__(self, n: int, primes: Sequence[int], special: int, digit: int, kernel: str) -> None: ...
+    def __init__(self, n: int, primes: Sequence[int], special: int, digit: int, kernel: str, threads: int = 1) -> None: ...
     def secret(self, ternary: _Small, threads: int = 1) -> _Limbs:
         """The secret polynomial modulo every prime, NTT form."""
 
-    def square(self, secret: _Limbs) -> _Limbs:
+    def square(self, secret: _Limbs, threads: int = 1) -> _Limbs:
         """Its square."""
 
-    def automorphism(self, secret: _Limbs, galois: int) -> _Limbs:
+    def automorphism(self, secret: _Limbs, galois: int, threads: int = 1) -> _Limbs:
         """X -> X^galois."""
 
     def encrypt(
@@ -36,11 +36,11 @@ class SecretRing:
     ) -> None:
         """out = message + error - a * secret, (limbs, n)."""
 
-    def switching_key(self, a: _Limbs, errors: _Small, source: _Limbs, target: _Limbs, threads: int = 1) -> _Limbs:
-        """One half of a key from source to target, (digits, limbs + special, n); `a` is the other."""
+    def switching_key(self, key: _Limbs, errors: _Small, source: _Limbs, target: _Limbs, threads: int = 1) -> None:
+        """Fill key[:, 0], (digits, 2, limbs + special, n), of a key from source to target; key[:, 1] is uniform."""
 
-    def public_key(self, a: _Limbs, error: _Small, secret: _Limbs) -> _Limbs:
-        """error - a * secret modulo every prime, special ones included."""
+    def public_key(self, key: _Limbs, error: _Small, secret: _Limbs, threads: int = 1) -> None:
+        """key[0] = error - key[1] * secret modulo every prime, special ones included; key is (2, all primes, n)."""
 
     def public_encrypt(
         self, message: _Limbs, key: _Limbs, ephemeral: _Small, error0: _Small, error1: _Small, threads: int = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from cipherlens.scheme.array import EncryptedArray
 from cipherlens.scheme.array_layout import Floats
 from cipherlens.scheme.array_plan import ArrayPlan
 from cipherlens.scheme.ciphertext import Ciphertext
-from cipherlens.scheme.diagonals import EncryptedMatrix
+from cipherlens.scheme.diagonals import EncryptedMatrix, for_each
 from cipherlens.scheme.engine import Engine, usable_cores
 from cipherlens.scheme.evaluator import Evaluator
 from cipherlens.scheme.keys import EvaluationKeys
@@ -68,7 +68,7 @@ class ArrayKeys(NotebookRepr):
                 f"Values of shape {numbers.shape} do not broadcast to the planned shape {self.plan.shape}; reshape them."
             ) from None
         layout = self.plan.layout
-        ciphertexts = [self._encrypt(row / self.plan.unit, self.plan.levels) for row in layout.pack(numbers)]
+        ciphertexts = self._encrypt(list(layout.pack(numbers) / self.plan.unit), self.plan.levels)
         return EncryptedArray(self.evaluator, self.plan, layout, tuple(ciphertexts))
 
     def encrypt_matrix(self, matrix: ArrayLike) -> EncryptedMatrix:
@@ -87,7 +87,8 @@ class ArrayKeys(NotebookRepr):
         layout, level = self.plan.layout, self.plan.level_of("matmul")
         rows, columns = numbers.shape
         moved = steps.moved_diagonals(numbers, layout.slots, layout.stride)
-        diagonals = {giant: tuple((m1, self._encrypt(d, level)) for m1, d in row) for giant, row in moved.items()}
+        fresh = iter(self._encrypt([diagonal for row in moved.values() for _, diagonal in row], level))
+        diagonals = {giant: tuple((m1, next(fresh)) for m1, _ in row) for giant, row in moved.items()}
         return EncryptedMatrix((rows, columns), layout.stride, steps, self.evaluation.key_id, diagonals)
 
     def decrypt(self, array: EncryptedArray) -> Floats:
@@ -108,7 +109,8 @@ class ArrayKeys(NotebookRepr):
             raise FormatError(
                 "These ciphertexts are not at the scale of their level; take arrays from operations only."
             )
-        slots = np.stack([self.secret.decrypt(x) for x in array.ciphertexts]) * self.plan.unit
+        decrypted = self.evaluator.map(lambda _, x: self.secret.decrypt(x), array.ciphertexts)
+        slots = np.stack(decrypted) * self.plan.unit
         if not np.abs(slots).max() <= self.plan.largest:
             raise RangeError(
                 f"Values left ±{self.plan.largest:.4g}, the range of this plan, so the result is wrong; plan a larger "
@@ -116,8 +118,11 @@ class ArrayKeys(NotebookRepr):
             )
         return array.layout.unpack(slots.real)
 
-    def _encrypt(self, slots: Floats, level: int) -> Ciphertext:
-        return self.secret.encrypt(self.evaluator.encode(slots.astype(np.complex128), level), self.threads)
+    def _encrypt(self, rows: Sequence[Floats], level: int) -> list[Ciphertext]:
+        def encrypt(e: Evaluator, slots: Floats) -> Ciphertext:
+            return self.secret.encrypt(e.encode(slots.astype(np.complex128), level), e.threads)
+
+        return for_each(self.evaluator, encrypt, rows)
 
     def _numbers(self, values: ArrayLike) -> Floats:
         array = np.asarray(values)

@@ -74,7 +74,7 @@ class SecretEncryptor:
     def row(self, plaintext: Plaintext, threads: int) -> Row:
         """Packed half and seed."""
         fresh = self.secret.encrypt_seeded(plaintext, threads)
-        return pack_half(self.engine, fresh.data), np.frombuffer(fresh.seed, np.uint8)
+        return pack_half(self.engine, fresh.data, threads), np.frombuffer(fresh.seed, np.uint8)
 
 
 class PublicEncryptor:
@@ -92,7 +92,7 @@ class PublicEncryptor:
         data = self._ring.public_encrypt(
             plaintext.data, self.key.data, fresh_ternary(n), fresh_error(n), fresh_error(n), threads
         )
-        packed = pack_ciphertext(self.engine, Ciphertext(data, plaintext.scale))
+        packed = pack_ciphertext(self.engine, Ciphertext(data, plaintext.scale), threads)
         half = packed.size // 2
         return packed[:half], packed[half:]
 

@@ -203,7 +203,7 @@ class Keys(NotebookRepr):
         evaluation = secret.evaluation_keys(task.public.circuit.key_requests(), threads, progress)
         private, sealing = new_sealing_keys()
         secrets = OwnerSecrets(task.public, task.notes, secret, private, earlier_sealing)
-        return cls(task, secrets, ContributorKeys(task, secret.public_key(), sealing), evaluation)
+        return cls(task, secrets, ContributorKeys(task, secret.public_key(threads), sealing), evaluation)
 
     def encrypt(
         self, images: Any, labels: Any = None, *, labelled: bool | None = None, threads: int | None = None,

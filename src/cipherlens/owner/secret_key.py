@@ -12,7 +12,7 @@ from cipherlens._secret import SecretRing
 from cipherlens.errors import KeyMismatch
 from cipherlens.owner.randomness import Small, fresh_error, fresh_seed, fresh_ternary
 from cipherlens.scheme.ciphertext import Ciphertext, Plaintext
-from cipherlens.scheme.engine import Engine
+from cipherlens.scheme.engine import Engine, usable_cores
 from cipherlens.scheme.expansion import SeedUse, expand
 from cipherlens.scheme.keys import RELINEARISATION, EvaluationKeys, KeyChange, KeyRequest, PublicKey, SwitchingKey
 from cipherlens.scheme.types import Limbs, Slots
@@ -21,7 +21,8 @@ from cipherlens.scheme.types import Limbs, Slots
 def secret_ring(engine: Engine) -> SecretRing:
     """The owner's compiled ring for the same parameters and kernels."""
     p = engine.parameters
-    return SecretRing(p.ring_dimension, [*p.primes, *p.special_primes], len(p.special_primes), p.digit, engine.kernel)
+    primes = [*p.primes, *p.special_primes]
+    return SecretRing(p.ring_dimension, primes, len(p.special_primes), p.digit, engine.kernel, usable_cores())
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ class SecretKey:
         if self.coefficients.shape != (n,) or not np.isin(self.coefficients, (-1, 0, 1)).all():
             raise KeyMismatch("this secret key is not ternary or belongs to another ring dimension")
         object.__setattr__(self, "_ring", secret_ring(self.engine))
-        object.__setattr__(self, "_secret", self._ring.secret(self.coefficients))
+        object.__setattr__(self, "_secret", self._ring.secret(self.coefficients, usable_cores()))
 
     @classmethod
     def create(cls, engine: Engine) -> SecretKey:
@@ -92,22 +93,23 @@ class SecretKey:
         coefficients = self._ring.decrypt(ciphertext.data, self._secret)
         return self.engine.encoder.project(coefficients, ciphertext.scale)
 
-    def public_key(self) -> PublicKey:
+    def public_key(self, threads: int = 1) -> PublicKey:
         """The key that contributors encrypt with, modulo all primes."""
         p = self.engine.parameters
         seed = fresh_seed()
-        every = list(range(len(p.primes) + len(p.special_primes)))
-        uniform = expand(self.engine.ring, seed, SeedUse.PUBLIC_KEY, 0, every)
-        b = self._ring.public_key(uniform, fresh_error(p.ring_dimension), self._secret)
-        return PublicKey(p, self.key_id, np.stack([b, uniform]), seed)
+        every = range(len(p.primes) + len(p.special_primes))
+        data = np.empty((2, len(every), p.ring_dimension))
+        expand(self.engine.ring, seed, SeedUse.PUBLIC_KEY, 0, every, threads, out=data[1])
+        self._ring.public_key(data, fresh_error(p.ring_dimension), self._secret, threads)
+        return PublicKey(p, self.key_id, data, seed)
 
     def switching_key(self, request: KeyRequest, threads: int = 1) -> SwitchingKey:
         """One evaluation key. An automorphism's key switches to the secret *before* it; see core/key_switching.cpp."""
         if request.number == RELINEARISATION:
-            source, target = self._ring.square(self._secret), self._secret
+            source, target = self._ring.square(self._secret, threads), self._secret
         else:
             inverse = pow(request.number, -1, 2 * self.engine.parameters.ring_dimension)
-            source, target = self._secret, self._ring.automorphism(self._secret, inverse)
+            source, target = self._secret, self._ring.automorphism(self._secret, inverse, threads)
         return self._switching_key(source, target, request.level, threads)
 
     def key_change(self, successor: SecretKey, level: int, threads: int = 1) -> KeyChange:
@@ -129,12 +131,12 @@ class SecretKey:
         seed = fresh_seed()
         indices = self.engine.extended_indices(limbs)
         digits = p.digits(limbs)
-        uniform = np.empty((digits, len(indices), p.ring_dimension))
+        data = np.empty((digits, 2, len(indices), p.ring_dimension))
         for d in range(digits):
-            expand(self.engine.ring, seed, SeedUse.SWITCHING_KEY, d, indices, threads, out=uniform[d])
+            expand(self.engine.ring, seed, SeedUse.SWITCHING_KEY, d, indices, threads, out=data[d, 1])
         errors = np.concatenate([fresh_error(p.ring_dimension) for _ in range(digits)])
-        b = self._ring.switching_key(uniform, errors, source, target, threads)
-        return SwitchingKey(np.stack([b, uniform], axis=1), seed)
+        self._ring.switching_key(data, errors, source, target, threads)
+        return SwitchingKey(data, seed)
 
     def evaluation_keys(
         self, requests: Sequence[KeyRequest], threads: int = 1, progress: Callable[[int, int], None] | None = None
@@ -150,5 +152,7 @@ class SecretKey:
 
 def expand_ciphertext(engine: Engine, fresh: SeededCiphertext) -> Ciphertext:
     """Both parts of a seeded ciphertext."""
-    uniform = expand(engine.ring, fresh.seed, SeedUse.CIPHERTEXT, 0, range(fresh.data.shape[0]))
-    return Ciphertext(np.stack([fresh.data, uniform]), fresh.scale)
+    data = np.empty((2, *fresh.data.shape))
+    data[0] = fresh.data
+    expand(engine.ring, fresh.seed, SeedUse.CIPHERTEXT, 0, range(fresh.data.shape[0]), out=data[1])
+    return Ciphertext(data, fresh.scale)

@@ -254,7 +254,7 @@ class EncryptedArray(Opaque, NotebookRepr):
             ) from None
 
     def _plaintexts(self, slots: Floats) -> list[Plaintext]:
-        return [self.evaluator.encode(row.astype(np.complex128), self.level) for row in slots]
+        return for_each(self.evaluator, lambda e, row: e.encode(row.astype(np.complex128), self.level), list(slots))
 
     def _pairs(self, other: Iterable[Plaintext]) -> list[tuple[Ciphertext, Plaintext]]:
         return list(zip(self.ciphertexts, other, strict=True))

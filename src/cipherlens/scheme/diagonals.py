@@ -114,7 +114,8 @@ def multiply_matrix(
     """
     clear = diagonals(matrix, evaluator.engine.parameters.slots, stride)
     used = {d: v.astype(np.complex128) for d, v in clear.items() if d == 0 or v.any()}
-    transform = LinearTransform.encode(evaluator.engine, used, items[0].level, baby=steps.baby)
+    engine, level, threads = evaluator.engine, items[0].level, evaluator.threads
+    transform = LinearTransform.encode(engine, used, level, baby=steps.baby, threads=threads)
     return for_each(evaluator, lambda single, x: single.rescale(transform.apply(single, x)), items)
 
 

@@ -61,7 +61,8 @@ class Engine:
 
     def __post_init__(self) -> None:
         p = self.parameters
-        ring = Ring(p.ring_dimension, [*p.primes, *p.special_primes], len(p.special_primes), p.digit, self.kernel)
+        primes = [*p.primes, *p.special_primes]
+        ring = Ring(p.ring_dimension, primes, len(p.special_primes), p.digit, self.kernel, usable_cores())
         object.__setattr__(self, "ring", ring)
         object.__setattr__(self, "encoder", Encoder(p.ring_dimension))
 

@@ -92,16 +92,19 @@ class Evaluator:
     def add(self, a: Ciphertext, b: Ciphertext) -> Ciphertext:
         """a + b; no level, no key switch. PlanError when levels or scales differ."""
         self._same(a, b)
-        return Ciphertext(self.engine.ring.add(*_same_parts(a.data, b.data), self.threads), a.scale)
+        more, fewer = (a, b) if a.parts >= b.parts else (b, a)
+        return Ciphertext(self.engine.ring.add(more.data, fewer.data, self.threads), a.scale)
 
     def subtract(self, a: Ciphertext, b: Ciphertext) -> Ciphertext:
         """a - b; no level, no key switch. PlanError when levels or scales differ."""
         self._same(a, b)
-        return Ciphertext(self.engine.ring.subtract(*_same_parts(a.data, b.data), self.threads), a.scale)
+        if a.parts < b.parts:
+            return self.negate(self.subtract(b, a))
+        return Ciphertext(self.engine.ring.subtract(a.data, b.data, self.threads), a.scale)
 
     def negate(self, a: Ciphertext) -> Ciphertext:
         """-a; exact."""
-        return Ciphertext(-a.data, a.scale)
+        return self.combine([(a, -1.0)], a.scale)
 
     def total(self, items: Sequence[Ciphertext]) -> Ciphertext:
         """The sum of ciphertexts of one level and scale."""
@@ -113,9 +116,7 @@ class Evaluator:
     def add_plain(self, a: Ciphertext, b: Plaintext) -> Ciphertext:
         """a + b for a clear b at the same level and scale; no level, no key switch."""
         self._same(a, b)
-        data = np.array(a.data)
-        data[:1] = self.engine.ring.add(a.data[:1], b.data[None], self.threads)
-        return Ciphertext(data, a.scale)
+        return Ciphertext(self.engine.ring.add(a.data, b.data[None], self.threads), a.scale)
 
     # ---- products ---------------------------------------------------------------------------------------------
 
@@ -265,15 +266,3 @@ class Evaluator:
     def real(self, a: Ciphertext) -> Ciphertext:
         """2 Re(a) = a + conj(a): one key switch, no level. The factor is the caller's to fold elsewhere."""
         return self.add(a, self.conjugate(a))
-
-
-def _same_parts(a: Limbs, b: Limbs) -> tuple[Limbs, Limbs]:
-    """Both with as many parts as the longer one has; missing parts are zero."""
-    if a.shape[0] == b.shape[0]:
-        return a, b
-    parts = max(a.shape[0], b.shape[0])
-
-    def padded(x: Limbs) -> Limbs:
-        return np.concatenate([x, np.zeros((parts - x.shape[0], *x.shape[1:]))])
-
-    return padded(a), padded(b)

@@ -48,24 +48,29 @@ class LinearTransform:
         *,
         scale: float | None = None,
         baby: int | None = None,
+        threads: int = 1,
     ) -> LinearTransform:
         """Encode diagonals {k: (N / 2,) values}, where result[j] = sum_k diagonals[k][j] * x[j + k].
 
         scale: of the plaintexts, the level's own by default. baby: baby steps, about the root of twice the number of
-        diagonals by default (a giant step costs about twice a baby step). Raises PlanError without a diagonal.
+        diagonals by default (a giant step costs about twice a baby step). threads: shared among the diagonals. Raises
+        PlanError without a diagonal.
         """
         if not diagonals:
             raise PlanError("a linear transform needs at least one diagonal that is not zero")
         p = engine.parameters
         scale = p.scales[level] if scale is None else scale
         baby = baby or baby_steps(len(diagonals))
+        ordered = sorted(((k % p.slots, v) for k, v in diagonals.items()), key=lambda pair: pair[0])
+
+        def plaintext(evaluator: Evaluator, item: tuple[int, NDArray[np.complex128]]) -> Limbs:
+            k, diagonal = item
+            values = np.ascontiguousarray(np.roll(diagonal, k - k % baby), np.complex128)
+            return engine.ring.residues(engine.encoder.embed(values, scale), level + 1, evaluator.threads, True)
+
         rows: dict[int, list[tuple[int, Limbs]]] = {}
-        for k, diagonal in sorted(((k % p.slots, v) for k, v in diagonals.items()), key=lambda pair: pair[0]):
-            small, giant = k % baby, k - k % baby
-            values = np.ascontiguousarray(np.roll(diagonal, giant), np.complex128)
-            coefficients = engine.encoder.embed(values, scale)
-            plain = engine.ring.residues(coefficients, level + 1, 1, True)
-            rows.setdefault(giant, []).append((small, plain))
+        for (k, _), plain in zip(ordered, Evaluator(engine, threads=threads).map(plaintext, ordered), strict=True):
+            rows.setdefault(k - k % baby, []).append((k % baby, plain))
         return cls(level, scale, {giant: tuple(row) for giant, row in rows.items()})
 
     def key_requests(self, engine: Engine) -> tuple[KeyRequest, ...]:

@@ -163,7 +163,7 @@ def read_evaluation_keys(
 def packed_halves(engine: Engine, key: SwitchingKey) -> Iterator[NDArray[np.uint8]]:
     """The halves of a switching key that are no seed, packed, one digit after the other."""
     indices = engine.extended_indices(key.data.shape[2] - len(engine.parameters.special_primes))
-    return (pack_limbs(engine, half, indices) for half in key.data[:, 0])
+    return (pack_limbs(engine, half, indices, usable_cores()) for half in key.data[:, 0])
 
 
 def unpack_key(engine: Engine, packed: NDArray[Any], seed: bytes, level: int) -> SwitchingKey:
@@ -270,7 +270,7 @@ def write_public_key(path: Path, key: PublicKey, sealing_key: bytes, *, engine: 
     indices = range(len(key.parameters.primes) + len(key.parameters.special_primes))
     header = {"parameters": key.parameters.to_dict(), "key_id": key.key_id}
     arrays = {
-        "half": pack_limbs(engine, key.data[0], indices),
+        "half": pack_limbs(engine, key.data[0], indices, usable_cores()),
         "seed": np.frombuffer(key.seed, np.uint8),
         "sealing_key": np.frombuffer(sealing_key, np.uint8),
     }
@@ -297,7 +297,8 @@ def read_public_key(path: Path, engine: Engine | None = None) -> tuple[PublicKey
         reader.expect_only({"half", "seed", "sealing_key"})
         ring = engine or Engine(p)
         seed = seed_bytes(reader.read("seed"))
-        half = unpack_limbs(ring, reader.read("half"), indices)
-        data = np.stack([half, expand(ring.ring, seed, SeedUse.PUBLIC_KEY, 0, indices)])
+        data = np.empty((2, len(indices), p.ring_dimension))
+        data[0] = unpack_limbs(ring, reader.read("half"), indices, usable_cores())
+        expand(ring.ring, seed, SeedUse.PUBLIC_KEY, 0, indices, usable_cores(), out=data[1])
         key = PublicKey(p, header_hex(reader.header, "key_id"), data, seed)
         return key, reader.read("sealing_key").tobytes()

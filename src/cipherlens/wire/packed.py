@@ -27,12 +27,12 @@ def packed_bytes(parameters: Parameters, prime_indices: Sequence[int]) -> int:
     return sum(parameters.packed_limb_bytes(primes[index]) for index in prime_indices)
 
 
-def pack_limbs(engine: Engine, data: Limbs, prime_indices: Sequence[int]) -> Bytes:
+def pack_limbs(engine: Engine, data: Limbs, prime_indices: Sequence[int], threads: int = 1) -> Bytes:
     """Centred residues, float64 (len(prime_indices), N), to uint8 (packed_bytes,)."""
-    return np.frombuffer(engine.ring.pack(np.ascontiguousarray(data), list(prime_indices)), np.uint8)
+    return np.frombuffer(engine.ring.pack(np.ascontiguousarray(data), list(prime_indices), threads), np.uint8)
 
 
-def unpack_limbs(engine: Engine, packed: NDArray[Any], prime_indices: Sequence[int]) -> Limbs:
+def unpack_limbs(engine: Engine, packed: NDArray[Any], prime_indices: Sequence[int], threads: int = 1) -> Limbs:
     """The inverse of `pack_limbs`, for bytes from outside.
 
     Raises:
@@ -44,16 +44,16 @@ def unpack_limbs(engine: Engine, packed: NDArray[Any], prime_indices: Sequence[i
             f"{len(prime_indices)} packed limbs of ring dimension {engine.parameters.ring_dimension} take {size} bytes, "
             f"but {packed.nbytes} are there; the data belongs to other parameters or was altered"
         )
-    limbs: Limbs | None = engine.ring.unpack(np.ascontiguousarray(packed), list(prime_indices))
+    limbs: Limbs | None = engine.ring.unpack(np.ascontiguousarray(packed), list(prime_indices), threads)
     if limbs is None:
         raise FormatError("a residue is not below its prime; the data belongs to other parameters or was altered")
     return limbs
 
 
-def pack_ciphertext(engine: Engine, ciphertext: Ciphertext) -> Bytes:
+def pack_ciphertext(engine: Engine, ciphertext: Ciphertext, threads: int = 1) -> Bytes:
     """All parts in full, one after the other: uint8 (parts * packed limbs,)."""
     indices = list(range(ciphertext.limbs)) * ciphertext.parts
-    return pack_limbs(engine, ciphertext.data.reshape(len(indices), -1), indices)
+    return pack_limbs(engine, ciphertext.data.reshape(len(indices), -1), indices, threads)
 
 
 def unpack_ciphertext(engine: Engine, packed: NDArray[Any], parts: int, limbs: int, scale: float) -> Ciphertext:
@@ -78,9 +78,9 @@ def packed_ciphertext_bytes(parameters: Parameters, parts: int, limbs: int) -> i
     return parts * packed_bytes(parameters, range(limbs))
 
 
-def pack_half(engine: Engine, data: Limbs) -> Bytes:
+def pack_half(engine: Engine, data: Limbs, threads: int = 1) -> Bytes:
     """The half of a fresh ciphertext that is no seed, float64 (limbs, N), to uint8 (packed limbs,)."""
-    return pack_limbs(engine, data, range(data.shape[0]))
+    return pack_limbs(engine, data, range(data.shape[0]), threads)
 
 
 def unpack_seeded(
@@ -98,9 +98,10 @@ def unpack_seeded(
     Raises:
         FormatError: another number of bytes, or a residue that is not below its prime.
     """
-    half = unpack_limbs(engine, packed, range(limbs))
-    uniform = expand(engine.ring, seed_bytes(seed), SeedUse.CIPHERTEXT, 0, range(limbs))
-    return Ciphertext(np.stack([half, uniform]), scale)
+    data = np.empty((2, limbs, engine.parameters.ring_dimension))
+    data[0] = unpack_limbs(engine, packed, range(limbs))
+    expand(engine.ring, seed_bytes(seed), SeedUse.CIPHERTEXT, 0, range(limbs), out=data[1])
+    return Ciphertext(data, scale)
 
 
 def seed_bytes(seed: bytes | NDArray[Any]) -> bytes:
