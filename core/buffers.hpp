@@ -26,7 +26,7 @@ class BufferPool {
     const bool wipes_;
     std::mutex mutex_;
     std::map<std::size_t, std::vector<double*>> idle_;
-    std::size_t idle_count_ = 0;
+    std::size_t idle_count_ = 0, next_colour_ = 0;
 };
 
 // An array on loan from a pool for the length of a scope.

@@ -1,5 +1,6 @@
 #include "ring.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 
@@ -25,8 +26,11 @@ Ring::Ring(std::size_t n, const std::vector<std::int64_t>& primes, std::size_t s
         moduli_.push_back(make_modulus(primes[i]));
         inverse_n_.push_back(centred(inverse_mod(static_cast<std::int64_t>(n), primes[i]), primes[i]));
     }
-    roots_.resize(primes.size());
-    parallel_for(threads, primes.size(), [&](std::size_t i, std::size_t) { roots_[i] = root_table(moduli_[i], n); });
+    roots_ = std::make_unique<const Buffer>(pool_, primes.size() * n);
+    parallel_for(threads, primes.size(), [&](std::size_t i, std::size_t) {
+        const std::vector<double> table = root_table(moduli_[i], n);
+        std::copy(table.begin(), table.end(), roots_->get() + i * n);
+    });
     for (std::size_t j = 0; j < chain(); ++j) {
         std::int64_t product = 1;
         for (std::size_t i = chain(); i < primes.size(); ++i)

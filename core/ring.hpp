@@ -40,7 +40,7 @@ class Ring {
     std::size_t digits(std::size_t limbs) const { return (limbs + digit_ - 1) / digit_; }
     const Kernels& kernels() const { return kernels_; }
     const Modulus& modulus(std::size_t index) const { return moduli_[index]; }
-    const double* roots(std::size_t index) const { return roots_[index].data(); }
+    const double* roots(std::size_t index) const { return roots_->get() + index * n_; }
     double special_product(std::size_t index) const { return special_product_[index]; }
     // The prime index of limb `at` of an extended polynomial with `limbs` limbs of the chain.
     std::size_t extended_index(std::size_t at, std::size_t limbs) const {
@@ -144,9 +144,9 @@ class Ring {
     std::size_t n_, special_, digit_;
     const Kernels& kernels_;
     std::vector<Modulus> moduli_;
-    std::vector<std::vector<double>> roots_;
     std::vector<double> inverse_n_, special_product_;  // P modulo each prime of the chain
     std::shared_ptr<BufferPool> pool_;
+    std::unique_ptr<const Buffer> roots_;  // a limb for each prime, aligned as all limbs are
 
     mutable std::mutex mutex_;
     mutable std::map<std::pair<std::vector<std::size_t>, std::vector<std::size_t>>,

@@ -83,7 +83,7 @@ class SecretKey:
     def _encrypt(self, plaintext: Plaintext, threads: int) -> tuple[Ciphertext, bytes]:
         """A fresh ciphertext, and the seed that its second part was expanded from."""
         n, seed = self.engine.parameters.ring_dimension, fresh_seed()
-        parts = np.empty((2, plaintext.limbs, n))
+        parts = self.engine.ring.empty((2, plaintext.limbs, n))
         expand(self.engine.ring, seed, SeedUse.CIPHERTEXT, 0, range(plaintext.limbs), threads, out=parts[1])
         self._ring.encrypt(parts[0], plaintext.data, parts[1], fresh_error(n), self._secret, threads)
         return Ciphertext(parts, plaintext.scale), seed
@@ -98,7 +98,7 @@ class SecretKey:
         p = self.engine.parameters
         seed = fresh_seed()
         every = range(len(p.primes) + len(p.special_primes))
-        data = np.empty((2, len(every), p.ring_dimension))
+        data = self.engine.ring.empty((2, len(every), p.ring_dimension))
         expand(self.engine.ring, seed, SeedUse.PUBLIC_KEY, 0, every, threads, out=data[1])
         self._ring.public_key(data, fresh_error(p.ring_dimension), self._secret, threads)
         return PublicKey(p, self.key_id, data, seed)
@@ -131,7 +131,7 @@ class SecretKey:
         seed = fresh_seed()
         indices = self.engine.extended_indices(limbs)
         digits = p.digits(limbs)
-        data = np.empty((digits, 2, len(indices), p.ring_dimension))
+        data = self.engine.ring.empty((digits, 2, len(indices), p.ring_dimension))
         for d in range(digits):
             expand(self.engine.ring, seed, SeedUse.SWITCHING_KEY, d, indices, threads, out=data[d, 1])
         errors = np.concatenate([fresh_error(p.ring_dimension) for _ in range(digits)])
@@ -152,7 +152,7 @@ class SecretKey:
 
 def expand_ciphertext(engine: Engine, fresh: SeededCiphertext) -> Ciphertext:
     """Both parts of a seeded ciphertext."""
-    data = np.empty((2, *fresh.data.shape))
+    data = engine.ring.empty((2, *fresh.data.shape))
     data[0] = fresh.data
     expand(engine.ring, fresh.seed, SeedUse.CIPHERTEXT, 0, range(fresh.data.shape[0]), out=data[1])
     return Ciphertext(data, fresh.scale)

@@ -209,7 +209,11 @@ class Evaluator:
         """Drop primes down to a level without dividing: values and scale stay. No key switch."""
         if level > a.level:
             raise PlanError(f"a ciphertext at level {a.level} cannot be raised to level {level}")
-        return a if level == a.level else Ciphertext(np.ascontiguousarray(a.data[:, : level + 1]), a.scale)
+        if level == a.level:
+            return a
+        data = self.engine.ring.empty((a.parts, level + 1, self.engine.ring.n))
+        data[:] = a.data[:, : level + 1]
+        return Ciphertext(data, a.scale)
 
     def at_level(self, a: Ciphertext, level: int, factor: float = 1.0) -> Ciphertext:
         """factor * a at a lower level and that level's own scale; no key switch."""

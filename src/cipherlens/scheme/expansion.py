@@ -54,7 +54,7 @@ def expand(
     out: Limbs | None = None,
 ) -> Limbs:
     """Uniform limbs, float64 of shape (len(prime_indices), N), NTT form; written to `out` where that is given."""
-    limbs = np.empty((len(prime_indices), ring.n)) if out is None else out
+    limbs = ring.empty((len(prime_indices), ring.n)) if out is None else out
 
     def fill(limb: Limbs, prime_index: int) -> None:
         cipher = Cipher(algorithms.AES(seed), modes.CTR(_first_block(use, index, prime_index))).encryptor()

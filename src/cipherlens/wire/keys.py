@@ -173,7 +173,7 @@ def unpack_key(engine: Engine, packed: NDArray[Any], seed: bytes, level: int) ->
         FormatError: a residue that is not below its prime.
     """
     indices = engine.extended_indices(level + 1)
-    data = np.empty((len(packed), 2, len(indices), engine.parameters.ring_dimension))
+    data = engine.ring.empty((len(packed), 2, len(indices), engine.ring.n))
     for digit, row in enumerate(packed):
         data[digit, 0] = unpack_limbs(engine, row, indices)
         expand(engine.ring, seed, SeedUse.SWITCHING_KEY, digit, indices, out=data[digit, 1])
@@ -297,7 +297,7 @@ def read_public_key(path: Path, engine: Engine | None = None) -> tuple[PublicKey
         reader.expect_only({"half", "seed", "sealing_key"})
         ring = engine or Engine(p)
         seed = seed_bytes(reader.read("seed"))
-        data = np.empty((2, len(indices), p.ring_dimension))
+        data = ring.ring.empty((2, len(indices), p.ring_dimension))
         data[0] = unpack_limbs(ring, reader.read("half"), indices, usable_cores())
         expand(ring.ring, seed, SeedUse.PUBLIC_KEY, 0, indices, usable_cores(), out=data[1])
         key = PublicKey(p, header_hex(reader.header, "key_id"), data, seed)

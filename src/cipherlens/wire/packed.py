@@ -98,7 +98,7 @@ def unpack_seeded(
     Raises:
         FormatError: another number of bytes, or a residue that is not below its prime.
     """
-    data = np.empty((2, limbs, engine.parameters.ring_dimension))
+    data = engine.ring.empty((2, limbs, engine.ring.n))
     data[0] = unpack_limbs(engine, packed, range(limbs))
     expand(engine.ring, seed_bytes(seed), SeedUse.CIPHERTEXT, 0, range(limbs), out=data[1])
     return Ciphertext(data, scale)
