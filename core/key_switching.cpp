@@ -34,7 +34,7 @@ void Ring::scaled_coefficients(double* y, const double* c, std::size_t limbs, in
     for (std::size_t d = 0; d < digits(limbs); ++d)
         for (double factor : digit_conversion(d, limbs)->from_factor) factors.push_back(factor);
     parallel_for(threads, limbs, [&](std::size_t i, std::size_t) {
-        intt(y + i * n_, c + i * n_, i, factors[i]);
+        intt(y + i * stride_, c + i * n_, i, factors[i]);
     });
 }
 
@@ -47,18 +47,18 @@ void Ring::convert_digits(std::vector<std::vector<const double*>>& limb, Limbs& 
         std::vector<double*> converted;
         for (std::size_t at = begin; at < end; ++at) {
             const bool own = at < limbs && at / digit_ == d;
-            double* to = own ? nullptr : room + (d * (end - begin) + at - begin) * n_;
+            double* to = own ? nullptr : room + (d * (end - begin) + at - begin) * stride_;
             converted.push_back(to);
             limb[d][at - begin] = own ? c + at * n_ : to;
             if (!own) unfinished[at - begin].push_back(to);
         }
-        convert(converted.data(), y + d * digit_ * n_, *digit_conversion(d, limbs), targets);
+        convert(converted.data(), y + d * digit_ * stride_, *digit_conversion(d, limbs), targets);
     }
 }
 
 void Ring::decompose(double* out, const double* c, std::size_t limbs, int threads) const {
     const std::size_t count = digits(limbs), width = limbs + special_;
-    const Buffer y(pool_, limbs * n_);
+    const Buffer y(pool_, limbs * stride_);
     scaled_coefficients(y.get(), c, limbs, threads);
     const std::size_t group = group_size(digit_, width, threads), groups = (width + group - 1) / group;
     parallel_for(threads, groups, [&](std::size_t task, std::size_t) {
@@ -73,7 +73,7 @@ void Ring::decompose(double* out, const double* c, std::size_t limbs, int thread
                 if (own) std::memcpy(limb, c + at * n_, n_ * sizeof(double));
                 converted.push_back(own ? nullptr : limb);
             }
-            convert(converted.data(), y.get() + d * digit_ * n_, *digit_conversion(d, limbs), targets);
+            convert(converted.data(), y.get() + d * digit_ * stride_, *digit_conversion(d, limbs), targets);
         }
         for (std::size_t at = begin; at < end; ++at)
             for (std::size_t d = 0; d < count; ++d)
@@ -162,10 +162,10 @@ void Ring::mod_down(double* out, const double* extended, std::size_t parts, std:
     for (std::size_t i = 0; i < limbs; ++i) to.push_back(i);
     const auto constants = conversion(from, to);
     const auto source = automorphism(galois);
-    const Buffer y(pool_, parts * special_ * n_);
+    const Buffer y(pool_, parts * special_ * stride_);
     parallel_for(threads, parts * special_, [&](std::size_t task, std::size_t) {
         const std::size_t part = task / special_, i = task % special_;
-        intt(y.get() + task * n_, extended + (part * width + limbs + i) * n_, chain() + i, constants->from_factor[i]);
+        intt(y.get() + task * stride_, extended + (part * width + limbs + i) * n_, chain() + i, constants->from_factor[i]);
     });
     const std::size_t group = group_size(special_, limbs, threads), groups = (limbs + group - 1) / group;
     parallel_for(threads, parts * groups, [&](std::size_t task, std::size_t) {
@@ -177,7 +177,7 @@ void Ring::mod_down(double* out, const double* extended, std::size_t parts, std:
         std::vector<std::size_t> targets;
         for (std::size_t j = first; j < last; ++j)
             converted.push_back(work.get() + (j - first) * n_), targets.push_back(j);
-        convert(converted.data(), y.get() + part * special_ * n_, *constants, targets);
+        convert(converted.data(), y.get() + part * special_ * stride_, *constants, targets);
         for (std::size_t j = first; j < last; ++j) {
             double *target = out + (part * limbs + j) * n_, *limb = converted[j - first];
             ntt_tail(limb, j);
@@ -217,21 +217,21 @@ void Ring::switch_key(double* out, const DigitLimbs& digit_limbs, const Addend& 
     };
 
     // First the primes that are divided by: their sums as scaled coefficients.
-    const Buffer y(pool_, 2 * tail * n_);
+    const Buffer y(pool_, 2 * tail * stride_);
     const std::size_t up = group_size(digit_, tail, threads), ups = (tail + up - 1) / up;
     parallel_for(threads, ups, [&](std::size_t task, std::size_t) {
         const std::size_t begin = rest + task * up, end = begin + up < width ? begin + up : width;
-        const Buffer work(pool_, (count * up + 1) * n_);
+        const Buffer work(pool_, (count * up + 1) * stride_);
         auto limb = empty(end - begin);
         Limbs unfinished(end - begin);
         digit_limbs(begin, end, work.get(), limb, unfinished);
         for (std::size_t at = begin; at < end; ++at) {
             for (double* digit : unfinished[at - begin]) ntt_tail(digit, extended_index(at, limbs));
-            double* const sum[2] = {y.get() + (at - rest) * n_, y.get() + (tail + at - rest) * n_};
+            double* const sum[2] = {y.get() + (at - rest) * stride_, y.get() + (tail + at - rest) * stride_};
             inner(sum[0], sum[1], at, at - begin, limb);
             const std::size_t prime = extended_index(at, limbs);
             for (std::size_t part = 0; part < 2; ++part) {
-                const double* added = at < limbs ? addend(part, at, work.get() + count * up * n_) : nullptr;
+                const double* added = at < limbs ? addend(part, at, work.get() + count * up * stride_) : nullptr;
                 if (added != nullptr)  // joins before the division, so times P
                     kernels_.multiply_scalar(sum[part], added, special_product_[at], sum[part], n_, moduli_[prime]);
                 intt(sum[part], sum[part], prime, constants->from_factor[at - rest]);
@@ -243,8 +243,8 @@ void Ring::switch_key(double* out, const DigitLimbs& digit_limbs, const Addend& 
     const std::size_t group = group_size(digit_ > tail ? digit_ : tail, rest, threads);
     parallel_for(threads, (rest + group - 1) / group, [&](std::size_t task, std::size_t) {
         const std::size_t begin = task * group, end = begin + group < rest ? begin + group : rest, size = end - begin;
-        const Buffer work(pool_, (count * group + 2 * group + 3) * n_);
-        double *converted = work.get() + count * group * n_, *sum = converted + 2 * group * n_;
+        const Buffer work(pool_, (count * group + 2 * group + 3) * stride_);
+        double *converted = work.get() + count * group * stride_, *sum = converted + 2 * group * stride_;
         auto limb = empty(size);
         Limbs unfinished(size);
         digit_limbs(begin, end, work.get(), limb, unfinished);
@@ -253,23 +253,23 @@ void Ring::switch_key(double* out, const DigitLimbs& digit_limbs, const Addend& 
         for (std::size_t part = 0; part < 2; ++part) {
             std::vector<double*> limbs_out;
             for (std::size_t i = 0; i < size; ++i) {
-                limbs_out.push_back(converted + (part * group + i) * n_);
+                limbs_out.push_back(converted + (part * group + i) * stride_);
                 unfinished[i].push_back(limbs_out.back());
             }
-            convert(limbs_out.data(), y.get() + part * tail * n_, *constants, targets);
+            convert(limbs_out.data(), y.get() + part * tail * stride_, *constants, targets);
         }
         for (std::size_t j = begin; j < end; ++j) {
             for (double* waiting : unfinished[j - begin]) ntt_tail(waiting, j);
-            inner(sum, sum + n_, j, j - begin, limb);
+            inner(sum, sum + stride_, j, j - begin, limb);
             for (std::size_t part = 0; part < 2; ++part) {
-                double *total = sum + part * n_, *target = out + (part * rest + j) * n_;
-                const double* added = addend(part, j, sum + 2 * n_);
+                double *total = sum + part * stride_, *target = out + (part * rest + j) * n_;
+                const double* added = addend(part, j, sum + 2 * stride_);
                 if (rescale && added != nullptr) {
                     kernels_.multiply_scalar(total, added, special_product_[j], total, n_, moduli_[j]);
                     added = nullptr;
                 }
                 kernels_.subtract_multiply(galois == 1 ? target : total, total,
-                                           converted + (part * group + j - begin) * n_, constants->inverse[j], added,
+                                           converted + (part * group + j - begin) * stride_, constants->inverse[j], added,
                                            n_, moduli_[j]);
                 if (galois != 1) kernels_.permute(target, total, source->data(), galois, n_);
             }
@@ -281,7 +281,7 @@ template <typename Addend>
 void Ring::decompose_and_switch(double* out, const double* c, const Addend& addend, std::size_t limbs,
                                 const double* key, std::size_t key_limbs, std::size_t galois, bool rescale,
                                 int threads) const {
-    const Buffer y(pool_, limbs * n_);
+    const Buffer y(pool_, limbs * stride_);
     scaled_coefficients(y.get(), c, limbs, threads);
     const auto digit_limbs = [&](std::size_t begin, std::size_t end, double* room,
                                  std::vector<std::vector<const double*>>& limb, Limbs& unfinished) {

@@ -13,6 +13,7 @@ namespace cipherlens {
 Ring::Ring(std::size_t n, const std::vector<std::int64_t>& primes, std::size_t special, std::size_t digit,
            const std::string& kernel, bool wipes, int threads)
     : n_(n),
+      stride_(n + 72),
       special_(special),
       digit_(digit),
       kernels_(checked_kernels(kernel)),
@@ -85,10 +86,10 @@ void Ring::divide(double* out, const double* x, std::size_t parts, std::size_t l
     for (std::size_t i = 0; i < rest; ++i) to.push_back(i);
     for (std::size_t i = rest; i < limbs; ++i) from.push_back(i);
     const auto constants = conversion(from, to);
-    const Buffer y(pool_, parts * tail * n_);
+    const Buffer y(pool_, parts * tail * stride_);
     parallel_for(threads, parts * tail, [&](std::size_t task, std::size_t) {
         const std::size_t part = task / tail, i = task % tail;
-        intt(y.get() + task * n_, x + (part * limbs + rest + i) * n_, rest + i, constants->from_factor[i]);
+        intt(y.get() + task * stride_, x + (part * limbs + rest + i) * n_, rest + i, constants->from_factor[i]);
     });
     const std::size_t group = group_size(tail, rest, threads), groups = (rest + group - 1) / group;
     parallel_for(threads, parts * groups, [&](std::size_t task, std::size_t) {
@@ -99,7 +100,7 @@ void Ring::divide(double* out, const double* x, std::size_t parts, std::size_t l
         std::vector<std::size_t> targets;
         for (std::size_t j = first; j < last; ++j)
             converted.push_back(work.get() + (j - first) * n_), targets.push_back(j);
-        convert(converted.data(), y.get() + part * tail * n_, *constants, targets);
+        convert(converted.data(), y.get() + part * tail * stride_, *constants, targets);
         for (std::size_t j = first; j < last; ++j) {
             ntt_tail(converted[j - first], j);
             kernels_.subtract_multiply(out + (part * rest + j) * n_, x + (part * limbs + j) * n_, converted[j - first],
@@ -129,7 +130,7 @@ void Ring::convert(double* const* out, const double* y, const BaseConversion& co
             if (out[k] == nullptr) continue;
             const std::size_t target = constants.to[targets[k]];
             for (std::size_t at = column; at < n_; at += columns) {
-                for (std::size_t i = 0; i < count; ++i) sources[i] = y + i * n_ + at;
+                for (std::size_t i = 0; i < count; ++i) sources[i] = y + i * stride_ + at;
                 kernels_.dot_scalar(out[k] + at, sources.data(), constants.matrix[targets[k]].data(), count, block,
                                     moduli_[target], true);
             }

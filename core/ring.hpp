@@ -112,7 +112,7 @@ class Ring {
 
   private:
     // Fast base conversion into several targets at once, and the head of their transforms: out[i] gets target
-    // to[targets[i]], skipping null pointers. y: the scaled coefficients of the sources, one limb behind the other. The
+    // to[targets[i]], skipping null pointers. y: the scaled coefficients of the sources, stride_ from one to the next. The
     // tails are the caller's, who takes all limbs of one prime together while its roots are in the cache.
     void convert(double* const* out, const double* y, const BaseConversion& constants,
                  const std::vector<std::size_t>& targets) const;
@@ -141,7 +141,11 @@ class Ring {
     std::shared_ptr<const BaseConversion> digit_conversion(std::size_t digit, std::size_t limbs) const;
     void scaled_coefficients(double* y, const double* c, std::size_t limbs, int threads) const;
 
-    std::size_t n_, special_, digit_;
+    std::size_t n_;
+    // From one limb to the next in work space: not a whole number of pages, so that limbs used together do not all fall
+    // into the same set of the first-level cache. A multiple of 8: every limb begins on a line.
+    std::size_t stride_;
+    std::size_t special_, digit_;
     const Kernels& kernels_;
     std::vector<Modulus> moduli_;
     std::vector<double> inverse_n_, special_product_;  // P modulo each prime of the chain
