@@ -24,6 +24,8 @@ from peers import tables
 from peers.common import Record
 from rich.console import Console
 
+from cipherlens._evaluator import available_kernels
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 STATUS = HERE.parent / ".venv-peers" / "status.json"
@@ -78,13 +80,14 @@ def measure_in_subprocess(command: Sequence[str], threads: int, console: Console
     return parse_records(done.stdout)
 
 
-def measure_ours(threads: int, console: Console, kernel: str | None = None) -> list[Record]:
-    """Records of this engine, from benchmarks/ours.py, on the kernel named or the machine's best one."""
+def measure_ours(threads: int, console: Console, kernel: str) -> list[Record]:
+    """Records of this engine, from benchmarks/ours.py, on the kernel named."""
     script = HERE / "ours.py"
     if not script.is_file():
         raise MeasurementError("benchmarks/ours.py is missing")
-    command = [sys.executable, str(script), "--threads", str(threads)]
-    return measure_in_subprocess(command + (["--kernel", kernel] if kernel else []), threads, console)
+    return measure_in_subprocess(
+        [sys.executable, str(script), "--threads", str(threads), "--kernel", kernel], threads, console
+    )
 
 
 def measure_peer(peer: Peer, python: str, threads: int, console: Console) -> list[Record]:
@@ -100,9 +103,7 @@ def installed_peers() -> dict[str, dict[str, Any]]:
     return status
 
 
-def measure_all(
-    threads: Sequence[int], kernels: Sequence[str | None], console: Console
-) -> tuple[list[Record], list[str]]:
+def measure_all(threads: Sequence[int], kernels: Sequence[str], console: Console) -> tuple[list[Record], list[str]]:
     """All records, and one remark for each thing that could not be measured."""
     records: list[Record] = []
     remarks: list[str] = []
@@ -115,11 +116,11 @@ def measure_all(
             remarks.append(f"{peer.name}: not measured: {reason}")
     for count in threads:
         for kernel in kernels:
-            console.print(f"cipherlens{f' ({kernel})' if kernel else ''}, threads: {count}")
+            console.print(f"cipherlens ({kernel}), threads: {count}")
             try:
                 records += measure_ours(count, console, kernel)
             except MeasurementError as failure:
-                remarks.append(f"cipherlens{f' ({kernel})' if kernel else ''}, threads {count}: {failure}")
+                remarks.append(f"cipherlens ({kernel}), threads {count}: {failure}")
         for peer in PEERS:
             python = status.get(peer.name, {}).get("python")
             if python is None or (count > 1 and not peer.parallel):
@@ -130,6 +131,12 @@ def measure_all(
             except MeasurementError as failure:
                 remarks.append(f"{peer.name}, threads {count}: {failure}")
     return records, remarks
+
+
+def default_kernels() -> list[str]:
+    """AVX2, which most machines have, and the best of this one: what docs/benchmarks.md shows."""
+    names = available_kernels()
+    return [name for name in dict.fromkeys(("avx2", names[0])) if name in names]
 
 
 def machine() -> str:
@@ -161,12 +168,14 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Measures the engine beside the peer libraries.")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts (default: 1 2)")
-    parser.add_argument("--kernel", action="append", help="a kernel of ours, may be repeated (default: the best one)")
+    parser.add_argument(
+        "--kernel", action="append", help="a kernel of ours, may be repeated (default: avx2 and the best)"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     parser.add_argument("--remark", default="", help="words added to the line that names machine and day")
     chosen = parser.parse_args()
     console = Console()
-    records, remarks = measure_all(chosen.threads, chosen.kernel or [None], console)
+    records, remarks = measure_all(chosen.threads, chosen.kernel or default_kernels(), console)
     if not records:
         console.print("\n".join([*remarks, "Nothing was measured; engine.json is left as it was."]), markup=False)
         sys.exit(1)

@@ -1,47 +1,90 @@
-"""How far a rotation is from what the machine's arithmetic units and memory allow: benchmarks/results/limits.json.
+"""How far the engine is from what arithmetic units and memory allow: benchmarks/results/limits.json.
 
-    python benchmarks/limits.py [--kernel avx2]
+    python benchmarks/limits.py [--kernel avx2 …]
 
-The arithmetic limit counts the transforms and products of one rotation at the rates that the same kernels reach on data
-in the first-level cache. The memory limit is the time to read the key once and to write the result once at the speed of
-a large copy. What a rotation takes beyond the larger of the two is what is left to gain.
+The arithmetic limit is the rate at which one core starts fused multiply-adds, measured by benchmarks/peak.cpp on
+registers alone. Against it stand the multiplications, fused or not, that the kernels' source asks for; additions are not
+counted, because many processors have other units for them. The memory limit is the speed of a large copy; against it
+stand the bytes that an operation must read or write at least once.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from engine import default_kernels
 from ours import parameters
 from peers.common import RINGS, Ring, median_seconds
 
 from cipherlens.owner.secret_key import SecretKey
-from cipherlens.scheme.engine import Engine, choose_kernel
+from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.evaluator import Evaluator
-from cipherlens.scheme.keys import KeyRequest, rotation
-from cipherlens.scheme.parameters import Parameters
+from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, rotation
 
-RESULTS = Path(__file__).resolve().parent / "results"
-CACHED = 1 << 12
-"""Coefficients whose limb (32 KiB) stays in the first-level cache."""
+HERE = Path(__file__).resolve().parent
+LANES = {"avx2": 4, "avx512": 8}
+
+# Multiplications, fused or not, in core/kernels: of a modular product 4 and of a reduction 2.
+FORWARD = 18 / 4
+"""A butterfly of a forward transform: four of them share 4 products and 1 reduction."""
+INVERSE = 20 / 4
+"""A butterfly of an inverse transform: four of them share 4 products and 2 reductions."""
+FORWARD_END, INVERSE_END = 2, 3
+"""More for each coefficient at the end: a reduction; half a product and half a reduction for the factor."""
+TERM, LAZY_END, SUM_END = 2, 4, 6
+"""A term of a sum of products, and its end for each coefficient: not canonical, and canonical."""
+PRODUCT = 6
+"""A product with its reduction."""
 
 
-def cached_rates(kernel: str) -> tuple[float, float]:
-    """Seconds of one butterfly of a transform, and of one term of a sum of products, on cached data."""
-    p = Parameters.generate(CACHED, 1, scale_bits=34, first_bits=35, special=1, special_bits=35, digit=1)
-    ring = Engine(p, kernel).ring
-    limb = np.ones((1, CACHED))
-    call, _ = median_seconds(lambda: ring.ntt(limb[:0], []))  # what calling costs
-    transform, _ = median_seconds(lambda: ring.ntt(limb, [0]))
-    butterflies = CACHED // 2 * (CACHED.bit_length() - 1)
-    terms = 8
-    pair = np.ones((2, 1, CACHED))
-    few, _ = median_seconds(lambda: ring.multiply_scalars([pair] * terms, [[3.0]] * terms))
-    more, _ = median_seconds(lambda: ring.multiply_scalars([pair] * 2 * terms, [[3.0]] * 2 * terms))
-    return (transform - call) / butterflies, (more - few) / (2 * terms * CACHED)
+@dataclass(frozen=True)
+class Work:
+    """What an operation does at least: multiplications a coefficient, and limbs read or written."""
+
+    multiplications: float
+    limbs: int
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.multiplications + other.multiplications, self.limbs + other.limbs)
+
+
+def works(ring: Ring, digit: int) -> dict[str, Work]:
+    """The work of each operation measured, by its name in engine.json."""
+    limbs, special, digits = ring.limbs, ring.special_limbs, -(-ring.limbs // digit)
+    log, width = ring.dimension.bit_length() - 1, limbs + special
+    forward, inverse = FORWARD * log / 2 + FORWARD_END, INVERSE * log / 2 + INVERSE_END
+    converted = digits * width - limbs
+    decompose = Work(limbs * inverse + converted * (digit * TERM + LAZY_END + forward), limbs)
+    switch = Work(2 * width * (digits * TERM + SUM_END), 2 * digits * width)
+    divide = Work(2 * special * inverse + 2 * limbs * (special * TERM + LAZY_END + forward + PRODUCT), 2 * limbs)
+    tensor = Work(limbs * (2 * PRODUCT + 2 * TERM + SUM_END), 3 * limbs)
+    return {
+        "ntt": Work(limbs * forward, 2 * limbs),
+        "multiply_relinearise": tensor + decompose + switch + divide,
+        "rotate": decompose + switch + divide + Work(0, limbs),
+        "rotate_hoisted": switch + divide + Work(0, digits * width + limbs),
+    }
+
+
+def peak_rates() -> dict[str, float]:
+    """Fused multiply-adds of vectors that one core starts in a second, by kernel; empty where the machine is no x86."""
+    if not {"avx2", "avx512"} & set(default_kernels()):
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "peak"
+        compiler = os.environ.get("CXX", "c++")
+        subprocess.run([compiler, "-O2", "-std=c++20", str(HERE / "peak.cpp"), "-o", str(program)], check=True)
+        rates: dict[str, float] = json.loads(subprocess.run([program], check=True, capture_output=True).stdout)
+    return rates
 
 
 def copy_bandwidth() -> float:
@@ -52,44 +95,58 @@ def copy_bandwidth() -> float:
     return 2 * source.nbytes / seconds
 
 
-def measure(ring: Ring, kernel: str, butterfly: float, term: float, bandwidth: float) -> dict[str, Any]:
-    """One rotation against both limits, in milliseconds."""
+def measure(ring: Ring, kernel: str, peak: float | None, bandwidth: float) -> list[dict[str, Any]]:
+    """Every operation on one ring against both limits, on one thread."""
     p = parameters(ring)
-    n, limbs, special, digits = ring.dimension, ring.limbs, ring.special_limbs, p.digits(ring.limbs)
     engine = Engine(p, kernel)
-    secret = SecretKey.create(engine)
-    evaluator = Evaluator(engine, secret.evaluation_keys([KeyRequest(rotation(p, 1), p.top_level)]))
-    ciphertext = secret.encrypt(evaluator.encode(np.ones(p.slots), p.top_level))
-    seconds, _ = median_seconds(lambda: evaluator.rotate(ciphertext, 1))
-    width = limbs + special
-    transforms = limbs + (digits * width - limbs) + 2 * special + 2 * limbs
-    conversions = (digits * width - limbs) * p.digit + 2 * limbs * special
-    products = 2 * digits * width
-    arithmetic = n * (transforms * (n.bit_length() - 1) / 2 * butterfly + (conversions + products) * term)
-    memory = 8 * n * (2 * digits * width + 4 * limbs) / bandwidth
-    return {
-        "ring_dimension": n, "limbs": limbs, "special_limbs": special, "kernel": kernel,
-        "transforms": transforms, "product_terms": conversions + products,
-        "rotate_ms": 1e3 * seconds, "arithmetic_limit_ms": 1e3 * arithmetic, "memory_limit_ms": 1e3 * memory,
-        "butterfly_ns": 1e9 * butterfly, "term_ns": 1e9 * term, "copy_gb_per_second": bandwidth / 1e9,
-    }  # fmt: skip
+    secret, step = SecretKey.create(engine), rotation(p, 1)
+    evaluator = Evaluator(
+        engine, secret.evaluation_keys([KeyRequest(RELINEARISATION, p.top_level), KeyRequest(step, p.top_level)])
+    )
+    a = secret.encrypt(evaluator.encode(np.ones(p.slots), p.top_level))
+    first, every, digits = a.data[0], list(range(ring.limbs)), engine.ring.decompose(a.data[1])
+    calls: dict[str, Callable[[], object]] = {
+        "ntt": lambda: engine.ring.ntt(first, every),
+        "multiply_relinearise": lambda: evaluator.multiply(a, a, rescale=False),
+        "rotate": lambda: evaluator.rotate(a, 1),
+        "rotate_hoisted": lambda: engine.ring.key_switch_digits(digits, evaluator.key(step), a.data[0], None, step),
+    }
+    found = []
+    for operation, work in works(ring, p.digit).items():
+        seconds, _ = median_seconds(calls[operation])
+        multiplications, bytes_moved = work.multiplications * ring.dimension, 8 * work.limbs * ring.dimension
+        found.append({
+            "operation": operation, "ring_dimension": ring.dimension, "limbs": ring.limbs,
+            "special_limbs": ring.special_limbs, "kernel": kernel, "milliseconds": 1e3 * seconds,
+            "multiplications": multiplications, "bytes": bytes_moved,
+            "share_of_peak": None if peak is None else multiplications / LANES[kernel] / peak / seconds,
+            "share_of_bandwidth": bytes_moved / bandwidth / seconds,
+            "peak_per_second": peak, "copy_gb_per_second": bandwidth / 1e9,
+        })  # fmt: skip
+    return found
 
 
 def main() -> None:
-    """Measure every ring, print a line each and write limits.json."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kernel", default=choose_kernel())
-    kernel = parser.parse_args().kernel
-    butterfly, term = cached_rates(kernel)
-    bandwidth = copy_bandwidth()
-    records = [measure(ring, kernel, butterfly, term, bandwidth) for ring in RINGS]
+    """Measure every kernel and ring, print a line each and write limits.json."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--kernel", action="append", help="may be repeated (default: avx2 and the best)")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder to write to")
+    chosen = parser.parse_args()
+    rates, bandwidth = peak_rates(), copy_bandwidth()
+    records = [
+        record
+        for kernel in chosen.kernel or default_kernels()
+        for ring in RINGS
+        for record in measure(ring, kernel, rates.get(kernel), bandwidth)
+    ]
     for r in records:
+        share = "–" if r["share_of_peak"] is None else f"{r['share_of_peak']:.0%}"
         print(
-            f"2^{r['ring_dimension'].bit_length() - 1}: {r['rotate_ms']:.2f} ms; arithmetic {r['arithmetic_limit_ms']:.2f}, "
-            f"memory {r['memory_limit_ms']:.2f}"
+            f"{r['kernel']} 2^{r['ring_dimension'].bit_length() - 1} {r['operation']}: {r['milliseconds']:.3g} ms, "
+            f"{share} of peak, {r['share_of_bandwidth']:.0%} of bandwidth"
         )
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "limits.json").write_text(json.dumps(records, indent=1) + "\n")
+    chosen.results.mkdir(parents=True, exist_ok=True)
+    (chosen.results / "limits.json").write_text(json.dumps(records, indent=1) + "\n")
 
 
 if __name__ == "__main__":

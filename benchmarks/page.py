@@ -63,6 +63,24 @@ def _ratio(theirs: float | None, ours: float | None) -> str:
     return "–" if theirs is None or ours is None else f"{theirs / ours:.1f} ×"
 
 
+STEPS: Final = """\
+*Hoisted* is a rotation of a ciphertext that is decomposed already, with its division by P; *double-hoisted* is a baby
+step inside a linear transform, with its product by a diagonal and without a division: a sixth of the difference between
+eight steps and two, each with a key and a diagonal of its own. In brackets, the share of a single rotation; the engine
+is held to at most 60% and 30%.
+"""
+
+LIMITS: Final = """\
+*Of peak arithmetic* is the share of that rate which the multiplications of an operation take, fused or not, as the
+kernels' source has them: 4 for a modular product and 2 for a reduction, so that a butterfly of a transform takes 4.5
+forwards and 5 backwards, a term of a sum of products 2 and the end of a sum 4 to 6 a coefficient. Additions, nearly as
+many (4.25 a forward butterfly, 2 a term), are not counted: some processors have units of their own for them, on others
+they share those of the multiplications and no more than about 55% can be reached. *Of memory bandwidth* is the share
+of the copy's speed at which keys, operands and results would have to move once; above 100% they came from caches, and
+memory is no limit. *Left* is what the larger of the two does not explain: additions, loads and stores between registers and caches, and residues that leave the first-level
+cache between one step and the next.
+"""
+
 # ---- the engine ------------------------------------------------------------------------------------------------------
 
 
@@ -81,13 +99,32 @@ def ratio_rows(rows: Sequence[Row]) -> Iterator[list[str]]:
             yield [words, f"2^{int(log2(dimension))}", shown, *(_ratio(t, ours) for t in theirs)]
 
 
+def step_rows(rows: Sequence[Row]) -> Iterator[list[str]]:
+    """What a further rotation of a ciphertext costs, in milliseconds and as a share of a single one; ours alone."""
+    yield ["N", "kernels", "rotation", "hoisted, one more", "double-hoisted, one more"]
+    for dimension in sorted({r["ring_dimension"] for r in rows}):
+        for library in dict.fromkeys(r["library"] for r in rows if r["library"].startswith(OURS)):
+            single, hoisted, double = (
+                _median(rows, library, operation, dimension)
+                for operation in ("rotate", "rotate_hoisted", "rotate_double_hoisted")
+            )
+            if single is None:
+                continue
+            shares = ["–" if s is None else f"{_milliseconds(s)} ({s / single:.0%})" for s in (hoisted, double)]
+            kernel = library.removeprefix(OURS).strip(" ()") or "best"
+            yield [f"2^{int(log2(dimension))}", kernel, _milliseconds(single), *shares]
+
+
 def limit_rows(limits: Sequence[Row]) -> Iterator[list[str]]:
-    """Our rotation beside what it would take if nothing but arithmetic, or memory, took time."""
-    yield ["N, limbs", "rotation", "arithmetic alone", "memory alone"]
+    """Our operations beside the machine's limits; what neither explains is left."""
+    yield ["operation", "N, limbs", "kernels", "time", "of peak arithmetic", "of memory bandwidth", "left"]
     for r in limits:
-        took, arithmetic, memory = (r[f"{name}_ms"] / 1e3 for name in ("rotate", "arithmetic_limit", "memory_limit"))
-        floors = (f"{_milliseconds(floor)} ({floor / took:.0%})" for floor in (arithmetic, memory))
-        yield [f"2^{int(log2(r['ring_dimension']))}, {r['limbs']}", _milliseconds(took), *floors]
+        peak, bandwidth = r["share_of_peak"], r["share_of_bandwidth"]
+        yield [
+            r["operation"], f"2^{int(log2(r['ring_dimension']))}, {r['limbs']}", r["kernel"],
+            _milliseconds(r["milliseconds"] / 1e3), "–" if peak is None else f"{peak:.0%}", f"{bandwidth:.0%}",
+            f"{1 - max(peak or 0.0, bandwidth if bandwidth < 1 else 0.0):.0%}",
+        ]  # fmt: skip
 
 
 def _milliseconds(seconds: float) -> str:
@@ -111,6 +148,9 @@ def engine_section(results: Path) -> str:
         parts.append("**Ours is missing from these results;** run `make bench-engine` again.\n")
     if (results / "engine.png").exists():
         parts.append("![Time against ring dimension, one line a library](images/engine.png)\n")
+    head, *body = step_rows(rows)
+    if body:
+        parts.append("### Further rotations of one ciphertext\n\n" + STEPS + "\n" + table(head, body))
     parts.append("### How far from the machine's limits\n\n" + _limits_section(results))
     detail = (results / "engine.md").read_text(encoding="utf-8")
     return "\n".join([*parts, "### Every operation\n", re.sub(r"(?m)^\*\*(.+)\*\*$", r"#### \1", detail)])
@@ -120,16 +160,14 @@ def _limits_section(results: Path) -> str:
     limits = records("limits.json", results)
     if not limits:
         return "Not measured yet: `python benchmarks/limits.py`.\n"
-    first = limits[0]
     head, *body = limit_rows(limits)
+    peaks = {r["kernel"]: r["peak_per_second"] for r in limits if r["peak_per_second"] is not None}
+    rates = " and ".join(f"{rate / 1e9:.2f} thousand million ({kernel})" for kernel, rate in peaks.items())
     return (
-        f"With the {first['kernel']} kernels, one core takes {first['butterfly_ns']:.2f} ns for a butterfly of a transform and\n"
-        f"{first['term_ns']:.2f} ns for a term of a sum of products on data in its first-level cache, and copies\n"
-        f"{first['copy_gb_per_second']:.1f} GB a second (`python benchmarks/limits.py`). *Arithmetic alone* is the transforms\n"
-        "and products of one rotation at those rates, *memory alone* reading its key and writing its result once; in\n"
-        "brackets, the share of the measured time. What a rotation takes beyond the larger of the two is left to gain: mostly\n"
-        "residues that leave the cache between one step of the key switch and the next.\n\n" + table(head, body)
-    )
+        f"One core starts {rates or 'an unknown number of'} fused multiply-adds of vectors a second, measured on\n"
+        f"registers alone, and copies {limits[0]['copy_gb_per_second']:.1f} GB a second (`python benchmarks/limits.py`).\n"
+        + LIMITS + "\n" + table(head, body)
+    )  # fmt: skip
 
 
 # ---- learning --------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ OPERATIONS = (
     "ntt",
     "encode",
     "encrypt",
+    "encrypt_secret",
     "decrypt",
     "add",
     "multiply_plain",
@@ -24,6 +25,7 @@ OPERATIONS = (
     "rescale",
     "rotate",
     "rotate_hoisted",
+    "rotate_double_hoisted",
 )
 
 OURS = "cipherlens"

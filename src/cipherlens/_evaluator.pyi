@@ -20,7 +20,9 @@ def check_kernels(name: str) -> None:
 class Ring:
     """A ring modulo a chain of primes and special primes; limbs are float64 arrays."""
 
-    def __init__(self, n: int, primes: Sequence[int], special: int, digit: int, kernel: str, threads: int = 1) -> None: ...
+    def __init__(
+        self, n: int, primes: Sequence[int], special: int, digit: int, kernel: str, threads: int = 1
+    ) -> None: ...
     @property
     def n(self) -> int:
         """The ring dimension."""

@@ -21,7 +21,9 @@ def sample_error(stream: NDArray[np.uint8]) -> _Small:
 class SecretRing:
     """The owner's side of a ring."""
 
-    def __init__(self, n: int, primes: Sequence[int], special: int, digit: int, kernel: str, threads: int = 1) -> None: ...
+    def __init__(
+        self, n: int, primes: Sequence[int], special: int, digit: int, kernel: str, threads: int = 1
+    ) -> None: ...
     def secret(self, ternary: _Small, threads: int = 1) -> _Limbs:
         """The secret polynomial modulo every prime, NTT form."""
 
