@@ -154,6 +154,35 @@ void Ring::hoisted_transform(double* out, const double* digit_limbs, const doubl
     });
 }
 
+void Ring::add_switched(double* total, const double* digit_limbs, const double* first, std::size_t limbs,
+                        const double* key, std::size_t key_limbs, std::size_t galois, int threads) const {
+    const std::size_t count = digits(limbs), width = limbs + special_, key_width = key_limbs + special_;
+    const std::size_t block = n_ < transform_block ? n_ : transform_block;
+    const auto source = automorphism(galois), target = automorphism(inverse_galois(galois));
+    parallel_for(threads, width, [&](std::size_t at, std::size_t) {
+        const Modulus& m = moduli_[extended_index(at, limbs)];
+        const std::size_t key_at = at < limbs ? at : key_limbs + (at - limbs);
+        const Buffer work(pool_, 3 * block);
+        double *const sum[2] = {work.get(), work.get() + block}, *turned = work.get() + 2 * block;
+        std::vector<const double*> a(count), b0(count), b1(count);
+        for (std::size_t begin = 0; begin < n_; begin += block) {  // as in hoisted_transform
+            for (std::size_t d = 0; d < count; ++d) {
+                a[d] = digit_limbs + (d * width + at) * n_ + begin;
+                b0[d] = key + (2 * d * key_width + key_at) * n_ + begin;
+                b1[d] = key + ((2 * d + 1) * key_width + key_at) * n_ + begin;
+            }
+            kernels_.dot_pair(sum[0], sum[1], a.data(), b0.data(), b1.data(), count, block, m);
+            kernels_.add(sum[0], sum[0], first + at * n_ + begin, block, m);
+            const std::size_t place = (*target)[begin] / block * block;
+            for (std::size_t part = 0; part < 2; ++part) {
+                double* to = total + (part * width + at) * n_ + place;
+                kernels_.permute(turned, sum[part], source->data() + place, galois, block);
+                kernels_.add(to, to, turned, block, m);
+            }
+        }
+    });
+}
+
 void Ring::mod_down(double* out, const double* extended, std::size_t parts, std::size_t limbs, const double* add0,
                     const double* add1, std::size_t galois, int threads) const {
     const std::size_t width = limbs + special_;

@@ -95,6 +95,10 @@ class Ring {
                            const std::vector<std::size_t>& galois, const std::vector<std::vector<const double*>>& plain,
                            int threads) const;
 
+    // A giant step: total += automorphism(<digits, key> + (first, 0)), all of them extended and none divided by P.
+    void add_switched(double* total, const double* digits, const double* first, std::size_t limbs, const double* key,
+                      std::size_t key_limbs, std::size_t galois, int threads) const;
+
     // decompose, inner_product and mod_down in one go, with every digit used while it is in cache. With rescale, the
     // result is also divided by q_{limbs-1} (one rounding for both) and has one limb less.
     void key_switch(double* out, const double* c, std::size_t limbs, const double* key, std::size_t key_limbs,

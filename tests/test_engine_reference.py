@@ -251,14 +251,30 @@ def test_division_of_one_extended_polynomial(case: Case) -> None:
             check(case, expected, lambda ring, x=x, a=addend: ring.mod_down(x, a, None, 5))  # type: ignore[misc]
 
 
-def test_sums_of_extended_polynomials(case: Case) -> None:
-    for limbs in case.limbs:
-        a, b = case.extended(260, limbs, 2), case.extended(261, limbs, 2)
-        primes = case.oracle.extended(limbs)
-        lifted = [[reference.lift(part, primes) for part in x] for x in (a, b)]
-        sums = [[x + y for x, y in zip(p, q, strict=True)] for p, q in zip(*lifted, strict=True)]
-        expected = np.stack([reference.lower(part, primes) for part in sums])
-        check(case, expected, lambda ring, a=a, b=b: ring.add_extended(a, b))  # type: ignore[misc]
+def test_giant_steps(case: Case) -> None:
+    """Switched with a key, turned and added to a total, all modulo Q P."""
+    key = key_of(case, 260)
+    for limbs, galois in zip(case.limbs, (5, conjugation(case.parameters, 1), 1), strict=False):
+        c, first = case.polynomials(261, limbs), case.extended(262, limbs)
+        before, primes = case.extended(263, limbs, 2), case.oracle.extended(limbs)
+        inner, zero = case.oracle.inner_product(c, key), np.zeros_like(first)
+
+        def added(x: Limbs, y: Limbs, primes: tuple[int, ...] = tuple(primes)) -> Limbs:
+            pairs = [(reference.lift(a, primes), reference.lift(b, primes)) for a, b in zip(x, y, strict=True)]
+            return np.stack([reference.lower([v + w for v, w in zip(*pair, strict=True)], primes) for pair in pairs])
+
+        joined = added(inner, np.stack([first, zero]))
+        turned = [
+            reference.lower(reference.automorphism(reference.lift(part, primes), galois, prod(primes)), primes)
+            for part in joined
+        ]
+        expected = added(before, np.stack(turned))
+        for kernel in KERNELS:
+            ring = case.ring(kernel)
+            for threads in (1, 2):
+                total = before.copy()
+                ring.add_switched(total, ring.decompose(c), first, key, galois, threads)
+                np.testing.assert_array_equal(total, expected, err_msg=kernel)
 
 
 def test_hoisted_transforms(case: Case) -> None:
@@ -474,6 +490,10 @@ def test_arrays_to_be_filled_are_never_copied(case: Case) -> None:
     for bad in arrays(2, width, n):
         with pytest.raises(TypeError):
             owner.public_key(bad, small, secret)
+    digits = np.zeros((1, width - len(case.parameters.primes) + 1, n))
+    for bad in arrays(2, *digits.shape[1:]):
+        with pytest.raises(TypeError):
+            ring.add_switched(bad, digits, digits[0], np.zeros((1, 2, *digits.shape[1:])), 5)
     for bad in arrays(3, 1, n):  # in a list, where each element must be refused
         with pytest.raises(TypeError):
             ring.accumulate_scatter([np.zeros((3, 1, n)), bad], [[factor, factor]], [[factor]])

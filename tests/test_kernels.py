@@ -47,6 +47,8 @@ def transcript(n: int, kernel: str, threads: int) -> dict[str, bytes]:
     ring.accumulate_scatter(scatter, [[a, b], [b, b]], [[b, a], [a, a]], threads)
     digits = ring.decompose(a[1], threads)
     inner = ring.inner_product(digits, key, threads)
+    total = np.array(inner)
+    ring.add_switched(total, digits, whole, key, galois, threads)
     outputs = {
         "ntt": ring.ntt(whole, every, False, threads),
         "inverse ntt": ring.ntt(whole, every, True, threads),
@@ -60,10 +62,10 @@ def transcript(n: int, kernel: str, threads: int) -> dict[str, bytes]:
         "automorphism": ring.automorphism(a, galois, threads),
         "decompose": digits,
         "inner_product": inner,
+        "add_switched": total,
         "hoisted_transform": ring.hoisted_transform(
             ring.decompose(a[1]), a, [None, key], [1, galois], [[whole, whole], [None, whole]], threads
         ),
-        "add_extended": ring.add_extended(inner, inner, threads),
         "extended residues": ring.residues(np.rint(rng.normal(size=n) * 2.0**40), limbs, threads, True),
         "mod_down of one part": ring.mod_down(inner[:1], None, None, 1, threads),
         "mod_down": ring.mod_down(inner, a[0], None, galois, threads),

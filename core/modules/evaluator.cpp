@@ -39,6 +39,15 @@ std::size_t check_key(const Ring& ring, const Doubles& key, std::size_t limbs) {
     return key_limbs;
 }
 
+// Limbs of decomposed polynomials, special ones included.
+std::size_t check_digits(const Ring& ring, const Doubles& digits) {
+    require(digits.ndim() == 3 && digits.shape(2) == ring.n() && digits.shape(1) > ring.special(),
+            "digits of another ring");
+    const std::size_t limbs = digits.shape(1) - ring.special();
+    require(limbs <= ring.chain() && digits.shape(0) == ring.digits(limbs), "digits of another shape");
+    return digits.shape(1);
+}
+
 void check_galois(const Ring& ring, std::size_t galois) {
     require(galois % 2 == 1 && galois < 2 * ring.n(), "a Galois element must be odd and below 2n");
 }
@@ -161,24 +170,6 @@ void bind_ring(nb::module_& m) {
         .def("subtract", [](const Ring& r, const Doubles& a, const Doubles& b,
                             int threads) { return combine(r, a, b, Binary::subtract, threads); },
              "a"_a, "b"_a, "threads"_a = 1)
-        .def("add_extended",
-             [](const Ring& ring, const Doubles& a, const Doubles& b, int threads) {
-                 require(a.ndim() == 3 && a.shape(2) == ring.n() && a.shape(1) > ring.special() &&
-                             a.shape(1) <= ring.special() + ring.chain(),
-                         "not an extended polynomial");
-                 const std::size_t parts = a.shape(0), width = a.shape(1), limbs = width - ring.special(), n = ring.n();
-                 require_shape(b, {parts, width, n}, "two extended polynomials of different shapes");
-                 DoublesOut out = new_array(ring.pool(), {parts, width, n});
-                 const double *x = a.data(), *y = b.data();
-                 double* z = out.data();
-                 nb::gil_scoped_release release;
-                 parallel_for(threads, parts * width, [&](std::size_t task, std::size_t) {
-                     ring.kernels().add(z + task * n, x + task * n, y + task * n, n,
-                                        ring.modulus(ring.extended_index(task % width, limbs)));
-                 });
-                 return out;
-             },
-             "a"_a, "b"_a, "threads"_a = 1, "Sum of polynomials (parts, limbs + special, n).")
         .def("multiply_plain",
              [](const Ring& ring, const std::vector<Doubles>& x, const std::vector<Doubles>& plain, int threads) {
                  require(!x.empty() && x.size() == plain.size(), "as many plaintexts as ciphertexts");
@@ -285,10 +276,7 @@ void bind_ring(nb::module_& m) {
              "c"_a, "threads"_a = 1)
         .def("inner_product",
              [](const Ring& ring, const Doubles& digits, const Doubles& key, int threads) {
-                 require(digits.ndim() == 3 && digits.shape(2) == ring.n() && digits.shape(1) > ring.special(),
-                         "digits of another ring");
-                 const std::size_t limbs = digits.shape(1) - ring.special();
-                 require(limbs <= ring.chain() && digits.shape(0) == ring.digits(limbs), "digits of another shape");
+                 const std::size_t limbs = check_digits(ring, digits) - ring.special();
                  const std::size_t key_limbs = check_key(ring, key, limbs);
                  DoublesOut out = new_array(ring.pool(), {2, digits.shape(1), ring.n()});
                  const double *from = digits.data(), *k = key.data();
@@ -334,6 +322,21 @@ void bind_ring(nb::module_& m) {
              "digits"_a, "ciphertext"_a, "keys"_a, "galois"_a, "plain"_a, "threads"_a = 1,
              "For each row r: sum_k plain[k][r] * automorphism_k(key switch of the ciphertext), times P, not divided: "
              "(rows, 2, limbs + special, n).")
+        .def("add_switched",
+             [](const Ring& ring, DoublesInOut total, const Doubles& digits, const Doubles& first, const Doubles& key,
+                std::size_t galois, int threads) {
+                 const std::size_t width = check_digits(ring, digits), limbs = width - ring.special();
+                 require_shape(total, {2, width, ring.n()}, "a total of another level");
+                 require_shape(first, {width, ring.n()}, "an addend of another level");
+                 const std::size_t key_limbs = check_key(ring, key, limbs);
+                 check_galois(ring, galois);
+                 double* to = total.data();
+                 const double *from = digits.data(), *added = first.data(), *k = key.data();
+                 nb::gil_scoped_release release;
+                 ring.add_switched(to, from, added, limbs, k, key_limbs, galois, threads);
+             },
+             "total"_a.noconvert(), "digits"_a, "first"_a, "key"_a, "galois"_a, "threads"_a = 1,
+             "total += automorphism(digits * key + (first, 0)), none of them divided by P.")
         .def("mod_down",
              [](const Ring& ring, const Doubles& extended, std::optional<Doubles> add0, std::optional<Doubles> add1,
                 std::size_t galois, int threads) {
@@ -382,10 +385,7 @@ void bind_ring(nb::module_& m) {
         .def("key_switch_digits",
              [](const Ring& ring, const Doubles& digits, const Doubles& key, std::optional<Doubles> add0,
                 std::optional<Doubles> add1, std::size_t galois, bool rescale, int threads) {
-                 require(digits.ndim() == 3 && digits.shape(2) == ring.n() && digits.shape(1) > ring.special(),
-                         "digits of another ring");
-                 const std::size_t limbs = digits.shape(1) - ring.special();
-                 require(limbs <= ring.chain() && digits.shape(0) == ring.digits(limbs), "digits of another shape");
+                 const std::size_t limbs = check_digits(ring, digits) - ring.special();
                  const std::size_t key_limbs = check_key(ring, key, limbs);
                  check_galois(ring, galois);
                  require(!rescale || limbs > 1, "no limb would be left");

@@ -54,9 +54,6 @@ class Ring:
     def subtract(self, a: _Limbs, b: _Limbs, threads: int = 1) -> _Limbs:
         """Difference of (parts, limbs, n); b may have fewer parts than a."""
 
-    def add_extended(self, a: _Limbs, b: _Limbs, threads: int = 1) -> _Limbs:
-        """Sum of polynomials (parts, limbs + special, n)."""
-
     def multiply_plain(self, ciphertexts: Sequence[_Limbs], plaintexts: Sequence[_Limbs], threads: int = 1) -> _Limbs:
         """sum_t ciphertexts[t] * plaintexts[t]"""
 
@@ -100,6 +97,11 @@ class Ring:
     ) -> _Limbs:
         """For each row r: sum_k plain[k][r] * automorphism_k(key switch of the ciphertext), times P, not divided:
         (rows, 2, limbs + special, n)."""
+
+    def add_switched(
+        self, total: _Limbs, digits: _Limbs, first: _Limbs, key: _Limbs, galois: int, threads: int = 1
+    ) -> None:
+        """total += automorphism(digits * key + (first, 0)), (2, limbs + special, n), none of them divided by P."""
 
     def mod_down(
         self, extended: _Limbs, add0: _Limbs | None, add1: _Limbs | None, galois: int = 1, threads: int = 1

@@ -94,18 +94,13 @@ class LinearTransform:
         rows = [dict(row) for row in self.rows.values()]
         plain = [[row.get(small) for row in rows] for small in steps]
         sums = ring.hoisted_transform(digits, x.data, keys, elements, plain, threads)
-        total: Limbs | None = None
+        total = sums[0] if 0 in self.rows else np.zeros_like(sums[0])
         for giant, inner in zip(self.rows, sums, strict=True):
             if giant:
                 # Only the second part is divided and switched; the first joins modulo Q P as it is.
                 galois = rotation(p, giant)
-                second = ring.mod_down(inner[1:], None, None, 1, threads)[0]
-                switched = ring.inner_product(ring.decompose(second, threads), evaluator.key(galois), threads)
-                switched[:1] = ring.add_extended(switched[:1], inner[:1], threads)
-                inner = ring.automorphism(switched, galois)
-            total = inner if total is None else ring.add_extended(total, inner, threads)
-        if total is None:
-            raise PlanError("a linear transform without rows")
+                second = ring.decompose(ring.mod_down(inner[1:], None, None, 1, threads)[0], threads)
+                ring.add_switched(total, second, inner[0], evaluator.key(galois), galois, threads)
         return Ciphertext(ring.mod_down(total, None, None, 1, threads), x.scale * self.scale)
 
 
