@@ -266,7 +266,7 @@ def put_job(database: Database, tenant: str, created: float) -> str:
             session.add(owner)
             session.flush()
         job = Job(
-            tenant_id=owner.id, idempotency_key=str(created), kind="train", recipe="", inputs='{"data":[]}',
+            tenant_id=owner.id, idempotency_key=str(created), kind="train", recipe="{}", inputs='{"data":[]}',
             state="queued", stage="", progress=0.0, deaths=0, created=created,
         )  # fmt: skip
         session.add(job)

@@ -122,8 +122,8 @@ def test_a_data_set_goes_over_and_work_goes_on(service: Service, world: World) -
         assert {owner.ask("GET", f"/v1/files/{i}/info").status_code for i in before["file_ids"]} == {404}
         for gone in (world.key, *world.parts[:2]):
             assert somewhere(service.data, mark(gone)) == []
-        [told] = connection.receipts()
-        receipt = connection.receipt(told["receipt_id"]).receipt
+        [told] = connection.deletions()
+        receipt = connection.receipt(told.id).receipt
         assert receipt.reason == "rotation" and {thing.id for thing in receipt.objects} == set(before["file_ids"])
         assert connection.rotate(data_set, world.change) == world.new_id  # asks once, and sends nothing
         assert [job.kind for job in connection.jobs()] == ["switch"]

@@ -17,6 +17,7 @@ from cipherlens.cli.options import Json, Threads, command
 from cipherlens.cli.output import Output
 from cipherlens.cli.owner import encrypt, keys_app
 from cipherlens.cli.planning import plan
+from cipherlens.cli.publishing import publish, release, scoreboard, submissions, submit
 from cipherlens.cli.rotating import switch
 from cipherlens.cli.server import classify, recompute, train
 from cipherlens.cli.serving import audit_app, serve, token_app
@@ -77,6 +78,7 @@ def demo(
 
 
 OWNER, SERVER, EVERYBODY = "The owner and contributors", "The server", "Everybody"
+TRAINERS = "Owners and trainers, with a server"
 
 app.command(rich_help_panel=EVERYBODY)(demo)
 app.command(rich_help_panel=OWNER)(plan)
@@ -92,6 +94,8 @@ app.command(rich_help_panel=SERVER)(switch)
 app.command(rich_help_panel=SERVER)(serve)
 app.add_typer(token_app, name="token", rich_help_panel=SERVER)
 app.add_typer(audit_app, name="audit", rich_help_panel=SERVER)
+for of_publications in (publish, submit, submissions, release, scoreboard):
+    app.command(rich_help_panel=TRAINERS)(of_publications)
 app.command(rich_help_panel=EVERYBODY)(recompute)
 app.command(rich_help_panel=EVERYBODY)(inspect)
 app.command(rich_help_panel=EVERYBODY)(doctor)

@@ -17,8 +17,8 @@ from cipherlens.cli.output import Bar, Output, plural, size
 from cipherlens.errors import InputError, ServerError
 
 if TYPE_CHECKING:
-    from cipherlens.client.connection import Connection
     from cipherlens.client.jobs import Job
+    from cipherlens.client.publishing import PublishingConnection
 
 TOKEN_VARIABLE = "CIPHERLENS_TOKEN"
 LONGEST_TOKEN = 4096
@@ -63,7 +63,7 @@ class Remote:
             raise InputError("--threads is for this machine, and --server works on another; leave one of them away")
         return cls(url, token_file, insecure_http)
 
-    def connect(self) -> Connection:
+    def connect(self) -> PublishingConnection:
         """Raises InputError for an address or token that is none."""
         from cipherlens.client import connect
 
@@ -115,7 +115,7 @@ def classify_remotely(
     _finish(output, "classify", remote, out, job, reply.task.id, reply.key_id, reply.images)
 
 
-def fetch(server: Connection, job: Job, kind: str, out: Path, output: Output, bar: Bar) -> None:
+def fetch(server: PublishingConnection, job: Job, kind: str, out: Path, output: Output, bar: Bar) -> None:
     """Wait for a job and write its result. Raises ServerError when there is none, or one of another kind."""
     with _resumable(job, output):
         result = server.wait(job, progress=bar.share)

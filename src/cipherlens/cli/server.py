@@ -23,6 +23,7 @@ from cipherlens.errors import InputError
 
 if TYPE_CHECKING:
     from cipherlens.learning.encrypted_images import EncryptedImages
+    from cipherlens.learning.recipes import Recipe
     from cipherlens.learning.results import Reply, TrainedModel
     from cipherlens.scheme.engine import Engine
     from cipherlens.server.shards import Cluster
@@ -60,7 +61,7 @@ def train(
         return
     check_output(out, [*data, evaluation_keys], Kind.MODEL)
     with output.progress("reading") as bar:
-        model, engine = train_files(data, evaluation_keys, threads, bar, cluster)
+        model, engine = train_files(data, evaluation_keys, threads, bar, cluster=cluster)
     model.save(out)
     images, written = int(model.counts.sum()), out.stat().st_size
     output.facts([(str(out), f"{model.task.spec.kind} on {plural(images, 'image')}, {size(written)}, encrypted")])
@@ -120,18 +121,24 @@ def recompute(
     asked to from these inputs. Give it data and evaluation keys as you sent them, not as the server gives them back,
     and recompute the model as well as the reply: a forged input makes a reply that gives away the secret key.
     """
-    from cipherlens.cli.comparing import compare, kind_of_result
+    from cipherlens.learning.encrypted_images import EncryptedImages
+    from cipherlens.learning.recipes import Recipe
+    from cipherlens.server.comparing import compare
 
     output = Output(as_json)
-    claimed = kind_of_result(result, model, data)
+    claimed = _claimed(result, model, data)
+    own = EncryptedImages.load(data[0], verify=False).task
+    recipe = Recipe.of(claimed.task if claimed.task.origin == own.origin else own)
     with output.progress("reading") as bar:
         if model is None:
-            again: TrainedModel | Reply = train_files(data, evaluation_keys, threads, bar)[0]
+            again: TrainedModel | Reply = train_files(data, evaluation_keys, threads, bar, recipe=recipe)[0]
         else:
             again = classify_files(model, data[0], evaluation_keys, threads, bar)[0]
     verdict = compare(result, claimed, again)
     if verdict.identical:
         output.say(f"identical: {result} is what its inputs give, byte for byte")
+        if claimed.task.id != own.id:
+            output.say(f"Its recipe is not the one that was planned, but {recipe}: is it the one you asked for?")
         if model is not None:
             output.say(f"Nothing is said of {model} itself: unless you computed it, recompute it from its data too.")
     else:
@@ -143,6 +150,7 @@ def recompute(
             "command": "recompute",
             "file": str(result),
             "identical": verdict.identical,
+            "recipe": str(recipe),
             "differing": list(verdict.differing),
             "sha256": verdict.sha256,
             "recomputed_sha256": verdict.recomputed_sha256,
@@ -151,10 +159,39 @@ def recompute(
     return 0 if verdict.identical else 1
 
 
+def _claimed(result: Path, model: Path | None, data: list[Path]) -> Reply | TrainedModel:
+    """Load a result, and check that the stated inputs are of the kind that gives such a one.
+
+    Raises:
+        FormatError: no reply and no model.
+        InputError: inputs that give no such result.
+    """
+    from cipherlens.learning.results import Reply, TrainedModel
+    from cipherlens.wire.container import Kind, Reader
+
+    with Reader.open(result, (Kind.REPLY, Kind.MODEL), verify=False) as reader:
+        kind = reader.kind
+    if kind is Kind.MODEL:
+        if model is not None:
+            raise InputError(f"{result} is a model, which is computed from --data alone; leave --model away")
+        return TrainedModel.load(result)
+    if model is None or len(data) != 1:
+        raise InputError(f"{result} is a reply, which is computed from --model and one --data; give both")
+    return Reply.load(result)
+
+
 def train_files(
-    data: list[Path], evaluation_keys: Path, threads: int | None, bar: Bar, cluster: str | None = None
+    data: list[Path],
+    evaluation_keys: Path,
+    threads: int | None,
+    bar: Bar,
+    *,
+    cluster: str | None = None,
+    recipe: Recipe | None = None,
 ) -> tuple[TrainedModel, Engine]:
-    """Train on files of encrypted images. Raises what `cipherlens.server.train`, `open_cluster` and reading raise."""
+    """Train on files of encrypted images. recipe: another than their task's own. Raises what `cipherlens.server.train`,
+    `open_cluster` and reading raise.
+    """
     from cipherlens.learning.encrypted_images import EncryptedImages, same_task
     from cipherlens.scheme.engine import Engine
     from cipherlens.server import train as train_model
@@ -164,12 +201,14 @@ def train_files(
     same_task((str(path), s.task, s.key_id) for path, s in zip(data, sets, strict=True))
     for images in sets:
         images.counts()  # refuses unlabelled images before the keys are read
-    task = sets[0].task
+    task = sets[0].task if recipe is None else recipe.applied(sets[0].task)
     engine = Engine(task.parameters)
     bar.stage("reading keys")
     keys = read_evaluation_keys(evaluation_keys, engine, task.circuit.key_requests(), threads=threads)
     with _opened(cluster, bar) as machines:
-        model = train_model(sets, keys, threads=threads, progress=bar.share, engine=engine, cluster=machines)
+        model = train_model(
+            sets, keys, threads=threads, progress=bar.share, engine=engine, cluster=machines, recipe=recipe
+        )
     return model, engine
 
 
@@ -184,7 +223,7 @@ def classify_files(
     from cipherlens.wire.keys import read_evaluation_keys
 
     trained, images = TrainedModel.load(model), EncryptedImages.load(data)
-    same_task([(str(model), trained.task, trained.key_id), (str(data), images.task, images.key_id)])
+    same_task([(str(model), trained.task, trained.key_id), (str(data), images.task, images.key_id)], any_recipe=True)
     engine = Engine(trained.task.parameters)
     bar.stage("reading keys")
     keys = read_evaluation_keys(evaluation_keys, engine, trained.task.circuit.key_requests(), threads=threads)

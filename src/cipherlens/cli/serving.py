@@ -37,6 +37,7 @@ class TokenScope(StrEnum):
 
     OWNER = "owner"
     CONTRIBUTOR = "contributor"
+    TRAINER = "trainer"
 
 
 @command
@@ -88,10 +89,14 @@ def create(
     data: DataFolder,
     tenant: Annotated[str, typer.Option("--tenant", help="Whose it is; a new name makes a new tenant.")],
     scope: Annotated[
-        TokenScope, typer.Option("--scope", help="All of the tenant's, or only adding to one data set.")
+        TokenScope,
+        typer.Option("--scope", help="All of the tenant's; adding to one data set; or training on one publication."),
     ] = TokenScope.OWNER,
     dataset: Annotated[
         str | None, typer.Option("--dataset", show_default=False, help="The data set that a contributor adds to.")
+    ] = None,
+    publication: Annotated[
+        str | None, typer.Option("--publication", show_default=False, help="The publication that a trainer trains on.")
     ] = None,
     note: Annotated[str, typer.Option("--note", help="Who got it, for your list.")] = "",
     retention_days: Retention = None,
@@ -110,7 +115,14 @@ def create(
     make_folder(data.absolute())
     database = Database(data.absolute())
     token = create_token(
-        database, Settings(data=data.absolute()), tenant, Scope(scope.value), dataset, note, _days(retention_days)
+        database,
+        Settings(data=data.absolute()),
+        tenant,
+        Scope(scope.value),
+        dataset,
+        note,
+        _days(retention_days),
+        publication_id=publication,
     )
     database.close()
     output.say(token)
@@ -131,9 +143,18 @@ def list_(data: DataFolder, as_json: Json = False) -> None:
     tokens = list_tokens(database)
     database.close()
     rows = [
-        (t.token_id, t.tenant, t.scope, t.dataset_id or "", t.note, _day(t.created), _day(t.revoked)) for t in tokens
+        (
+            t.token_id,
+            t.tenant,
+            t.scope,
+            t.dataset_id or t.publication_id or "",
+            t.note,
+            _day(t.created),
+            _day(t.revoked),
+        )
+        for t in tokens
     ]
-    output.table(("id", "tenant", "scope", "data set", "note", "created", "revoked"), rows, "Tokens")
+    output.table(("id", "tenant", "scope", "only for", "note", "created", "revoked"), rows, "Tokens")
     output.finish({"command": "token list", "tokens": [asdict(token) for token in tokens]})
 
 

@@ -1,7 +1,8 @@
 """The owner's side of the wire: files up, jobs, results down. It holds no secret key and imports nothing that decrypts.
 
 What is sent depends on files and clear settings alone, never on a decryption: decrypting is for afterwards and elsewhere
-(`cipherlens.owner`), and nothing here is told how it went.
+(`cipherlens.owner`), and nothing here is told how it went. The one exception is `release`: whole percents, once for each
+submission, and only with the proof that its reply was recomputed.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING
 from cipherlens.errors import InputError
 
 if TYPE_CHECKING:
-    from cipherlens.client.connection import Connection
+    from cipherlens.client.publishing import PublishingConnection
 
 __all__ = ["connect"]
 
 
-def connect(url: str, token: str, *, insecure_http: bool = False) -> Connection:
+def connect(url: str, token: str, *, insecure_http: bool = False) -> PublishingConnection:
     """A connection to a server that `cipherlens serve` runs. Nothing is sent before it is used.
 
     Args:
@@ -28,8 +29,8 @@ def connect(url: str, token: str, *, insecure_http: bool = False) -> Connection:
         InputError: no such address or token, http:// to another machine, or httpx is not installed.
     """
     try:
-        from cipherlens.client.connection import Connection
         from cipherlens.client.http import Http
+        from cipherlens.client.publishing import PublishingConnection
     except ModuleNotFoundError as error:
         if error.name != "httpx":
             raise
@@ -37,4 +38,4 @@ def connect(url: str, token: str, *, insecure_http: bool = False) -> Connection:
             "speaking with a server needs the Python package httpx, which is not installed; "
             "run: pip install 'cipherlens[client]'"
         ) from None
-    return Connection(Http(url, token, insecure_http=insecure_http))
+    return PublishingConnection(Http(url, token, insecure_http=insecure_http))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -65,7 +65,7 @@ class Connection:
     def __repr__(self) -> str:
         return f"Connection({self._http!r})"
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -114,11 +114,11 @@ class Connection:
     def append(self, data_set: str, images: Images, *, progress: Progress | None = None) -> None:
         """Upload images and append them to a data set. Not repeated by itself, since images could count twice."""
         file = self.upload(images, progress=progress)
-        self._http.json("POST", f"/v1/datasets/{_id(data_set)}/append", {"file_id": file.id}, idempotent=False)
+        self._http.json("POST", f"/v1/datasets/{check_id(data_set)}/append", {"file_id": file.id}, idempotent=False)
 
     def delete_data_set(self, data_set: str) -> None:
         """Delete a data set; one that is gone already is no failure."""
-        self._http.json("DELETE", f"/v1/datasets/{_id(data_set)}", idempotent=True, expected=(404,))
+        self._http.json("DELETE", f"/v1/datasets/{check_id(data_set)}", idempotent=True, expected=(404,))
 
     def rotate(
         self, data_set: str, switching_key: KeyChange | FilePath, *, keep_old: bool = False,
@@ -135,7 +135,7 @@ class Connection:
             with Reader.open(path, Kind.SWITCHING_KEY) as reader:
                 change = check_key_change(reader)
             for attempt in range(MOST_ATTEMPTS):
-                found = self._http.json("GET", f"/v1/datasets/{_id(data_set)}", idempotent=True)
+                found = self._http.json("GET", f"/v1/datasets/{check_id(data_set)}", idempotent=True)
                 if (key_id := read_id(found, "key_id")) == change.key_id:
                     return key_id
                 if key_id != change.old_key_id:
@@ -175,7 +175,7 @@ class Connection:
         if len(given) != 1:
             raise InputError("name one thing to delete: a file, a data set or a key")
         kind, id = given[0]
-        return plan_deletion(self._http, kind, _id(id))
+        return plan_deletion(self._http, kind, check_id(id))
 
     def erase(self, plan: DeletionPlan) -> SignedReceipt:
         """Delete exactly what a plan shows, for good, and cancel the jobs in it; returns the server's receipt.
@@ -192,7 +192,7 @@ class Connection:
 
     def receipt(self, receipt_id: str) -> SignedReceipt:
         """A receipt of an earlier deletion, checked as `erase` does."""
-        answer = self._http.json("GET", f"/v1/deletions/{_id(receipt_id)}", idempotent=True)
+        answer = self._http.json("GET", f"/v1/deletions/{check_id(receipt_id)}", idempotent=True)
         receipt = read_receipt(answer or {})
         self._check(receipt)
         return receipt
@@ -240,7 +240,7 @@ class Connection:
 
     def job(self, job_id: str) -> Job:
         """One job, as it is now."""
-        return Job.read(self._http.json("GET", f"/v1/jobs/{_id(job_id)}", idempotent=True) or {})
+        return Job.read(self._http.json("GET", f"/v1/jobs/{check_id(job_id)}", idempotent=True) or {})
 
     def watch(self, job: Job) -> Iterator[Job]:
         """The job whenever the server has something new to say of it, until it has ended. Breaks are bridged."""
@@ -400,7 +400,7 @@ def _on_disk(what: Images | KeysLike | ModelLike | KeyChange) -> Iterator[Path]:
         yield path
 
 
-def _id(text: str) -> str:
+def check_id(text: str) -> str:
     """An id from the user, which goes into an address. Raises InputError unless it is 32 hexadecimal digits."""
     if len(text) != 32 or not set(text) <= set("0123456789abcdef"):
         raise InputError(f"{text!r} is no id; ids of data sets and jobs are 32 hexadecimal digits")

@@ -45,7 +45,7 @@ class Deletion:
 
     Attributes:
         id: of its receipt.
-        reason: request or retention.
+        reason: request, retention or rotation.
         objects: how many files, data sets and jobs went. size: bytes of the files.
         erased: when the last byte was gone; None until then.
     """

@@ -59,11 +59,11 @@ class Job:
             str(values.get("kind") or "")[:20],
             str(state),
             stage if isinstance(stage, str) and _STAGE.fullmatch(stage) else str(state),
-            min(max(_number(values.get("progress")) or 0.0, 0.0), 1.0),
-            _number(values.get("estimate_seconds")),
+            min(max(read_number(values.get("progress")) or 0.0, 0.0), 1.0),
+            read_number(values.get("estimate_seconds")),
             read_id(values, "result_file_id") if values.get("result_file_id") is not None else None,
-            _sentence(values.get("error")),
-            _number(values.get("created")) or 0.0,
+            read_sentence(values.get("error")),
+            read_number(values.get("created")) or 0.0,
         )
 
 
@@ -76,12 +76,13 @@ def idempotency_key(kind: str, inputs: Mapping[str, object], attempt: int) -> st
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _number(value: object) -> float | None:
+def read_number(value: object) -> float | None:
+    """A number from outside, at least 0 and not too large; None for anything else."""
     number = float(value) if type(value) in (int, float) else None  # type: ignore[arg-type]
     return number if number is not None and 0 <= number < 1e12 else None
 
 
-def _sentence(error: object) -> str | None:
+def read_sentence(error: object) -> str | None:
     """An error as {kind, message} or as text, on one line."""
     message = error.get("message") if isinstance(error, Mapping) else error
     return " ".join(message.split())[:400] if isinstance(message, str) and message.strip() else None

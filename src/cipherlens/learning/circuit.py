@@ -87,6 +87,14 @@ class Circuit:
         """Level of fresh images."""
         return self.parameters.top_level
 
+    # Scores end at level 0 whatever the learner and its steps, and the solve starts as low as that allows: dropping
+    # primes is free, later work is cheaper, and every recipe of a task uses the same keys at no higher levels.
+
+    @property
+    def sum_level(self) -> int:
+        """Level at which the scatter diagonals and class sums are finished; they keep its scale below it."""
+        return self.top - 2
+
     @property
     def solve_level(self) -> int:
         """Level of the scatter diagonals and class sums when the solve starts."""
@@ -95,12 +103,12 @@ class Circuit:
     @property
     def weight_level(self) -> int:
         """Level of the encrypted weights."""
-        return self.top - self.spec.weight_levels
+        return self.spec.score_levels - self.spec.weight_levels
 
     @property
     def score_level(self) -> int:
         """Level of encrypted scores."""
-        return self.top - self.spec.score_levels
+        return 0
 
     # ---- Galois elements --------------------------------------------------------------------------------------
 
@@ -133,7 +141,7 @@ class Circuit:
         requests = [KeyRequest(RELINEARISATION, top), KeyRequest(conjugation(p), top)]
         several = self.spec.columns > 1
         requests += [KeyRequest(rotation(p, s), top - 1) for s in self.fold_shifts]
-        spread = self.solve_level + 1 if several and self.spec.solves else self.weight_level
+        spread = top - 1 if several and self.spec.solves else self.weight_level
         requests += [KeyRequest(rotation(p, -s), spread) for s in self.fold_shifts]
         if self.spec.solves:
             requests += [KeyRequest(g, top) for g in self.baby_elements + self.giant_elements]
@@ -158,10 +166,10 @@ class Circuit:
 
     @cached_property
     def _iterate_scale(self) -> float:
-        """Scale of the last iterate of the solve: each product is with diagonals at the scale of the solve's level."""
-        scale = self.parameters.scales[self.solve_level]
+        """Scale of the last iterate of the solve: each product is with diagonals at the scale that sums have."""
+        scale = self.target_scale
         for level in range(self.solve_level, self.weight_level, -1):
-            scale = self.parameters.rescaled(self.parameters.scales[self.solve_level] * scale, level)
+            scale = self.parameters.rescaled(self.target_scale * scale, level)
         return scale
 
     @property
@@ -173,7 +181,7 @@ class Circuit:
     @property
     def target_scale(self) -> float:
         """Scale of the right-hand side and of the centres."""
-        return self.parameters.scales[self.solve_level]
+        return self.parameters.scales[self.sum_level]
 
     @property
     def weight_scale(self) -> float:
@@ -183,7 +191,7 @@ class Circuit:
     @property
     def residual_scale(self) -> float:
         """Scale of gram (R - A W)."""
-        product = self.parameters.scales[self.solve_level] * self._iterate_scale
+        product = self.target_scale * self._iterate_scale
         return self.parameters.rescaled(product, self.weight_level) / self.iterate_factor
 
     @property

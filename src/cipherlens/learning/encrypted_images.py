@@ -239,16 +239,17 @@ def pad_labels(task: PublicTask, numbers: NDArray[np.integer]) -> NDArray[np.int
     return table.reshape(-1, positions)
 
 
-def same_task(items: Iterable[tuple[str, PublicTask, str]]) -> None:
+def same_task(items: Iterable[tuple[str, PublicTask, str]], *, any_recipe: bool = False) -> None:
     """Check that everything named belongs to one task and one key.
 
-    items: (what it is, its task, its key id). Raises KeyMismatch.
+    items: (what it is, its task, its key id). any_recipe: a model may be of another recipe than the images' own task.
+    Raises KeyMismatch.
     """
     first: tuple[str, PublicTask, str] | None = None
     for item in items:
         if first is None:
             first = item
-        elif item[1].id != first[1].id:
+        elif item[1].id != first[1].id and not (any_recipe and item[1].origin == first[1].origin):
             raise KeyMismatch(f"{item[0]} belongs to another task than {first[0]}; use files made from one task")
         elif item[2] != first[2]:
             raise KeyMismatch(f"{item[0]} is under another key than {first[0]}; use files made with one key pair")

@@ -70,8 +70,24 @@ class PublicTask:
     @cached_property
     def id(self) -> str:
         """The first 128 bits of SHA-256 over the canonical JSON description, in hexadecimal."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return _digest(self.to_dict())
+
+    @cached_property
+    def origin(self) -> str:
+        """What all recipes for the same images share: as `id`, of everything but learner, steps and ridge."""
+        spec = self.spec
+        return _digest(
+            {
+                "parameters": self.parameters.to_dict(),
+                "learner": {"classes": spec.classes, "dimension": spec.dimension, "upper": spec.upper},
+                "nonce": self.nonce,
+            }
+        )
+
+
+def _digest(values: dict[str, object]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def task_header(task: PublicTask, key_id: str) -> dict[str, object]:

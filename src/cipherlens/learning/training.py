@@ -6,7 +6,8 @@ The slot arithmetic, step by step (n images, D features, B positions, k columns;
                  level L - 1  relinearised and rescaled in one division, folded over b into b = 0
                  level L - 2  masked at b = 0 with the factor of the solve, spread over b if there are several columns
     class sums   level L - 2  images times clear label masks, folded, masked, column c moved to position b = c
-    solve        T - 1 products with the scatter matrix, one level each
+    solve        T - 1 products with the scatter matrix, one level each; where the ring has levels to spare, it starts below
+                 level L - 2, so that it ends where scores need it
     residual     one more product
 
 Imaginary parts of the scatter diagonals are not zero (z z^H = G + i A): each product is followed by y + conj(y).
@@ -253,10 +254,10 @@ class Trainer:
         result = columns[-1]
         for column in reversed(columns[:-1]):
             result = evaluator.add(evaluator.rotate(result, -1), column)
-        return evaluator.rescale(evaluator.real(result))
+        return evaluator.truncate(evaluator.rescale(evaluator.real(result)), self.circuit.solve_level)
 
     def _finish_scatter(self, progress: Callable[[float], None]) -> list[Ciphertext]:
-        """Diagonals of gram/2 * G plus current/2 * I, so that a step is one product: level L - 2."""
+        """Diagonals of gram/2 * G plus current/2 * I, so that a step is one product: at the solve's level."""
         circuit, evaluator, schedule = self.circuit, self.evaluator, self.circuit.spec.schedule
         layout, spread = circuit.layout, self.circuit.spec.columns > 1
         scale = evaluator.scale(circuit.top) * evaluator.scale(circuit.top)
@@ -271,11 +272,13 @@ class Trainer:
                 c = spread_positions(circuit, single, c)
             done += 1
             progress(done / len(self._diagonals))
-            return single.rescale(c)
+            return single.truncate(single.rescale(c), circuit.solve_level)
 
         diagonals = evaluator.map(finish, self._diagonals)
         self._diagonals = []
-        identity = evaluator.encode(np.full(layout.slots, 0.5 * schedule.current), diagonals[0].level)
+        identity = evaluator.encode(
+            np.full(layout.slots, 0.5 * schedule.current), circuit.solve_level, circuit.target_scale
+        )
         diagonals[0] = evaluator.add_plain(diagonals[0], identity)
         return diagonals
 

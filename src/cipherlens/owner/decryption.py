@@ -78,6 +78,8 @@ def check_origin(what: str, task: PublicTask, key_id: str, own: PublicTask, own_
     """Raise KeyMismatch unless a file belongs to the owner's task and key."""
     if key_id != own_key:
         raise KeyMismatch(f"{what} is under another key; use the keys that its images were encrypted with")
+    if task.id != own.id and task.origin == own.origin:
+        raise KeyMismatch(f"{what} is of another recipe than the one that was stated; state the one you asked for")
     if task.id != own.id:
         raise KeyMismatch(f"{what} belongs to another task than these keys; use the keys that were made for its task")
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from cipherlens.errors import FormatError, InputError, KeyMismatch
 from cipherlens.learning.encrypted_images import EncryptedImages
+from cipherlens.learning.recipes import Recipe
 from cipherlens.learning.results import Reply, TrainedModel
 from cipherlens.learning.task import PublicTask
 from cipherlens.learning.twin import ClearModel
@@ -98,14 +99,23 @@ class OwnerSecrets(NotebookRepr):
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("secret keys are never pickled; save them with a passphrase instead")
 
-    def decrypt(self, reply: Reply) -> Answers:
-        """Labels and scores. Raises KeyMismatch, FormatError, and RangeError when the solve left its range."""
-        sealing_keys = (self.sealing_private, *self.earlier_sealing)
-        return decrypt_reply(self.secret, sealing_keys, self.task, self.notes, reply)
+    def decrypt(self, reply: Reply, recipe: Recipe | None = None) -> Answers:
+        """Labels and scores.
 
-    def open(self, model: TrainedModel) -> ClearModel:
-        """A model's weights in the clear. Raises as `decrypt`."""
-        return open_model(self.secret, self.task, self.notes, model)
+        recipe: the one that the model was trained by, when it was not the task's own. The owner states it: level, scale
+        and layout follow from it and the owner's task, and from nothing that the reply says.
+        Raises KeyMismatch, FormatError, PlanError for a recipe beyond the task, and RangeError when the solve left its
+        range.
+        """
+        sealing_keys = (self.sealing_private, *self.earlier_sealing)
+        return decrypt_reply(self.secret, sealing_keys, self._task(recipe), self.notes, reply)
+
+    def open(self, model: TrainedModel, recipe: Recipe | None = None) -> ClearModel:
+        """A model's weights in the clear. Arguments and errors as for `decrypt`."""
+        return open_model(self.secret, self._task(recipe), self.notes, model)
+
+    def _task(self, recipe: Recipe | None) -> PublicTask:
+        return self.task if recipe is None else recipe.applied(self.task)
 
     def save(self, path: Path, passphrase: bytes | None) -> None:
         """Write secret.cl, mode 0600, wrapped by the passphrase unless that is None."""
@@ -219,9 +229,9 @@ class Keys(NotebookRepr):
             progress,
         )  # fmt: skip
 
-    def decrypt(self, reply: Reply) -> Answers:
-        """`.labels`, `.scores`, `.files`. Raises as `OwnerSecrets.decrypt`."""
-        return self.secrets.decrypt(reply)
+    def decrypt(self, reply: Reply, recipe: Recipe | None = None) -> Answers:
+        """`.labels`, `.scores`, `.files`. Arguments and errors as for `OwnerSecrets.decrypt`."""
+        return self.secrets.decrypt(reply, recipe)
 
     def save(self, folder: str | os.PathLike[str], passphrase: bytes | None, change: KeyChange | None = None) -> None:
         """Write secret.cl, public.cl, evaluation.cl and, where there is one, the switching key that leads to them as

@@ -177,7 +177,7 @@ def _memory(circuit: Circuit, ciphertexts: int, keys: int, threads: int) -> floa
         sums = (half + 1) * 3 * top * limb
         # Rotated images, and again rearranged for the sums; diagonals, and again without their last primes.
         rotated = min(GROUP, ciphertexts) * _rotations(circuit) * 2 * top * limb
-        diagonals = (half + 1) * 2 * (circuit.solve_level + 1) * limb
+        diagonals = (half + 1) * 2 * (circuit.sum_level + 1) * limb
         memory += sums + 2 * rotated + 2 * diagonals
     return memory
 

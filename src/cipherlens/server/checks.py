@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cipherlens.errors import KeyMismatch
+from cipherlens.learning.recipes import missing_keys
 from cipherlens.learning.task import PublicTask
 from cipherlens.scheme.keys import EvaluationKeys
 
@@ -17,10 +18,7 @@ def check_keys(task: PublicTask, key_id: str, evaluation: EvaluationKeys) -> Non
         raise KeyMismatch("the evaluation keys belong to another key pair than the images; use the owner's own")
     if evaluation.parameters.id != task.parameters.id:
         raise KeyMismatch("the evaluation keys were made for other parameters; create keys from this task")
-    missing = 0
-    for request in task.circuit.key_requests():
-        key = evaluation.keys.get(request.number)
-        limbs = 0 if key is None else key.data.shape[2] - len(task.parameters.special_primes)
-        missing += limbs < request.level + 1
+    special = len(task.parameters.special_primes)
+    missing = missing_keys(task.circuit, {n: k.data.shape[2] - special - 1 for n, k in evaluation.keys.items()})
     if missing:
         raise KeyMismatch(f"{missing} of the keys that this task uses are missing; create keys from this task")

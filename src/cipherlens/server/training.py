@@ -9,6 +9,7 @@ import numpy as np
 
 from cipherlens.errors import InputError
 from cipherlens.learning.encrypted_images import EncryptedImages, same_task
+from cipherlens.learning.recipes import Recipe
 from cipherlens.learning.results import TrainedModel
 from cipherlens.learning.training import PASS_SHARE, Checkpoints, Progress, Trainer, merge
 from cipherlens.scheme.engine import Engine, usable_cores
@@ -27,20 +28,22 @@ def train(
     engine: Engine | None = None,
     checkpoints: Checkpoints | None = None,
     cluster: Cluster | None = None,
+    recipe: Recipe | None = None,
 ) -> TrainedModel:
     """Train the task's learner on encrypted images; the result is encrypted too.
 
     data: one data set or several of one task and key. evaluation: the owner's evaluation keys. threads: cores by
     default. progress: called with the stage and the share of all work done. engine: made when None. checkpoints: where
     to leave sums on the way, and to go on from when there are any. cluster: other machines for the pass over the
-    images, see `open_cluster`; the solve is done here.
+    images, see `open_cluster`; the solve is done here. recipe: another learner than the task's own.
 
     The same inputs give the same bytes on every machine, with any number of threads and on any cluster.
 
     Raises:
         KeyMismatch: data, keys or tasks that do not belong together.
         InputError: no labels, or a class without images.
-        PlanError: more images than the task's scales can average, or a cluster whose nodes have too little room.
+        PlanError: more images than the task's scales can average, a recipe that the task's ring does not carry, or a
+            cluster whose nodes have too little room.
         FormatError: a ciphertext that is not one.
         ServerError: the cluster failed.
     """
@@ -50,7 +53,7 @@ def train(
     same_task((f"data set {i + 1}", s.task, s.key_id) for i, s in enumerate(sets))
     if len({s.names for s in sets}) < len(sets):  # sealed with fresh randomness, so equal for copies alone
         raise InputError("one data set is given twice, so its images would count twice; give each once")
-    task = sets[0].task
+    task = sets[0].task if recipe is None else recipe.applied(sets[0].task)
     check_keys(task, sets[0].key_id, evaluation)
     counts = np.sum([s.counts() for s in sets], axis=0)
     engine = engine or Engine(task.parameters)

@@ -28,7 +28,8 @@ from cipherlens.service.jobs import Jobs
 from cipherlens.service.logging import defect
 from cipherlens.service.metrics import Metrics
 from cipherlens.service.pieces import Store
-from cipherlens.service.routes import datasets, deletions, files, jobs, operations, page
+from cipherlens.service.publications import Publications
+from cipherlens.service.routes import datasets, deletions, files, jobs, operations, page, publications
 from cipherlens.service.settings import Settings
 
 
@@ -47,6 +48,7 @@ class Services:
     jobs: Jobs
     deletions: Deletions
     identity: Identity
+    publications: Publications
     metrics: Metrics
     stopping: Callable[[], bool]
 
@@ -62,6 +64,7 @@ def create_app(settings: Settings, database: Database, stopping: Callable[[], bo
         Jobs(database, store, settings.lease_seconds),
         Deletions(database, store, identity),
         identity,
+        Publications(database, store),
         Metrics(database, settings.data, audit, __version__),
         stopping,
     )
@@ -79,7 +82,7 @@ def create_app(settings: Settings, database: Database, stopping: Callable[[], bo
 def routed() -> FastAPI:
     """All routes, with nothing behind them: what the service's OpenAPI document is written from."""
     app = FastAPI(title="Cipherlens", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for module in (files, datasets, jobs, deletions, operations, page):
+    for module in (files, datasets, jobs, publications, deletions, operations, page):
         app.include_router(module.router)
     return app
 

@@ -74,6 +74,7 @@ class Token(Base):
     digest: Mapped[bytes] = mapped_column(LargeBinary)
     scope: Mapped[str]
     dataset_id: Mapped[str | None]
+    publication_id: Mapped[str | None]
     note: Mapped[str]
     created: Mapped[float]
     revoked: Mapped[float | None]
@@ -83,7 +84,8 @@ class File(Base):
     """A file that is being uploaded, or is ready.
 
     Attributes:
-        space: who sees it: "owner", or the id of the contributor's token that uploads it.
+        space: who sees it: "owner", the id of the contributor's token that uploads it, or the id of the publication
+            whose trainers it belongs to.
         manifest: SHA-256 of each piece, 32 bytes each; empty for results.
     """
 
@@ -134,6 +136,74 @@ class DatasetFile(Base):
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
     file_id: Mapped[str] = mapped_column(ForeignKey("files.id"), primary_key=True, index=True)
     position: Mapped[int]
+
+
+class Publication(Base):
+    """A data set that trainers may train on, as it was when it was published.
+
+    Attributes:
+        idempotency_key, asked: of the request that made it, and its body as canonical JSON.
+        envelope: canonical JSON of the recipes that it allows.
+        trainers: canonical JSON: the tenants that may have a trainer's token, by name.
+        submissions_each: how many submissions each of them may make.
+        withdrawn: since when it takes none any more.
+    """
+
+    __tablename__ = "publications"
+    __table_args__ = (UniqueConstraint("tenant_id", "idempotency_key"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    idempotency_key: Mapped[str]
+    asked: Mapped[str] = mapped_column(Text)
+    task_id: Mapped[str]
+    key_id: Mapped[str]
+    classes: Mapped[int]
+    envelope: Mapped[str] = mapped_column(Text)
+    trainers: Mapped[str] = mapped_column(Text)
+    submissions_each: Mapped[int]
+    created: Mapped[float]
+    withdrawn: Mapped[float | None]
+
+
+class PublicationFile(Base):
+    """What a publication holds: role is data, keys or holdout."""
+
+    __tablename__ = "publication_files"
+
+    publication_id: Mapped[str] = mapped_column(ForeignKey("publications.id", ondelete="CASCADE"), primary_key=True)
+    file_id: Mapped[str] = mapped_column(ForeignKey("files.id"), primary_key=True, index=True)
+    role: Mapped[str]
+    position: Mapped[int]
+
+
+class Submission(Base):
+    """A trainer's recipe, counted for ever; its model belongs to the trainer's tenant, the reply to the owner's.
+
+    Attributes:
+        tenant_id: the trainer's.
+        recipe: canonical JSON.
+        score: percent of the hold-out, released by the owner; None until then.
+    """
+
+    __tablename__ = "submissions"
+    __table_args__ = (
+        UniqueConstraint("publication_id", "number"),
+        UniqueConstraint("publication_id", "tenant_id", "recipe"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True, default=new_id)
+    publication_id: Mapped[str] = mapped_column(ForeignKey("publications.id"))
+    number: Mapped[int]
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    trainer: Mapped[str]
+    recipe: Mapped[str] = mapped_column(Text)
+    train_job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
+    evaluate_job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
+    model_file_id: Mapped[str | None] = mapped_column(ForeignKey("files.id", ondelete="SET NULL"), index=True)
+    reply_file_id: Mapped[str | None] = mapped_column(ForeignKey("files.id", ondelete="SET NULL"), index=True)
+    score: Mapped[int | None]
+    created: Mapped[float]
 
 
 class Job(Base):

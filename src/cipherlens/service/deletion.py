@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from cipherlens.service.database import Database, Dataset, DatasetFile, Deletion, File, Job, Tenant, new_id
+from cipherlens.service.database import (
+    Database,
+    Dataset,
+    DatasetFile,
+    Deletion,
+    File,
+    Job,
+    PublicationFile,
+    Tenant,
+    new_id,
+)
 from cipherlens.service.derivation import Derived, derive, derive_target
 from cipherlens.service.errors import Conflict, not_found
 from cipherlens.service.files import find_file, split
@@ -22,6 +32,7 @@ from cipherlens.service.identity import Identity
 from cipherlens.service.pieces import Store
 from cipherlens.service.schemas import DeletionOrder, DeletionPlan, ReceiptInfo, Target
 from cipherlens.service.states import UNFINISHED
+from cipherlens.service.submissions import withdraw_those_holding
 from cipherlens.service.tokens import Caller
 from cipherlens.wire.container import canonical_json
 from cipherlens.wire.receipt import Deleted, Receipt, SignedReceipt
@@ -72,15 +83,16 @@ class Deletions:
 
         Raises:
             NotFound: no such file.
-            Conflict: a data set or an unfinished job needs it.
+            Conflict: a data set, a publication or an unfinished job needs it.
         """
         with self._database.writing() as session:
             file = find_file(session, caller, file_id)
             if session.scalar(select(DatasetFile.dataset_id).where(DatasetFile.file_id == file_id).limit(1)):
                 raise Conflict("a data set holds this file; delete the data set first")
-            unfinished = select(Job.id).where(
-                Job.tenant_id == caller.tenant_id, Job.state.in_(UNFINISHED), Job.inputs.contains(file_id)
-            )
+            if session.scalar(select(PublicationFile.file_id).where(PublicationFile.file_id == file_id).limit(1)):
+                raise Conflict("a publication holds this file; withdraw the publication first")
+            # Also jobs of other tenants: trainings of what was published, evaluations of what was submitted.
+            unfinished = select(Job.id).where(Job.state.in_(UNFINISHED), Job.inputs.contains(file_id))
             if session.scalar(unfinished.limit(1)):
                 raise Conflict("an unfinished job needs this file; wait for it or cancel it first")
             alone = Derived((file,), frozenset(), frozenset())
@@ -206,9 +218,11 @@ def _expired(session: Session, tenant_id: str, limit: float) -> Derived:
 
 
 def decide(session: Session, tenant_id: str, derived: Derived, reason: str) -> str:
-    """Remove the rows and write down what goes. Returns the deletion's id."""
+    """Remove the rows and write down what goes; publications that hold any of it are withdrawn. Returns the deletion's id."""
     plan = derived.plan()
     files = [file.id for file in derived.files]
+    for some in _portions(files):
+        withdraw_those_holding(session, some)
     _remove(session, DatasetFile.file_id, files)
     _remove(session, DatasetFile.dataset_id, derived.datasets)
     _remove(session, Dataset.id, derived.datasets)
@@ -223,9 +237,12 @@ def decide(session: Session, tenant_id: str, derived: Derived, reason: str) -> s
 
 
 def _remove(session: Session, column: InstrumentedAttribute[str], ids: Iterable[str]) -> None:
-    listed = list(ids)
-    for some in (listed[i : i + CHUNK] for i in range(0, len(listed), CHUNK)):
+    for some in _portions(list(ids)):
         session.execute(delete(column.class_).where(column.in_(some)), execution_options={"synchronize_session": False})
+
+
+def _portions(ids: list[str]) -> Iterator[list[str]]:
+    return (ids[i : i + CHUNK] for i in range(0, len(ids), CHUNK))
 
 
 def _info(row: Deletion) -> ReceiptInfo:

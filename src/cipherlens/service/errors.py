@@ -73,6 +73,18 @@ class TooManyJobs(Refusal):
     status = HTTPStatus.TOO_MANY_REQUESTS
 
 
+class OutsideEnvelope(Refusal):
+    """A recipe that a publication does not allow."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class TooManySubmissions(Refusal):
+    """More submissions than a trainer has."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
 class DiskFull(Refusal):
     """The service has no room left."""
 

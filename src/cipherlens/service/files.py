@@ -14,7 +14,15 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, undefer
 
 from cipherlens.errors import CipherlensError, FormatError
-from cipherlens.service.database import Database, Dataset, File, Tenant, new_id
+from cipherlens.service.database import (
+    Database,
+    Dataset,
+    File,
+    Publication,
+    Submission,
+    Tenant,
+    new_id,
+)
 from cipherlens.service.errors import DiskFull, Invalid, QuotaExceeded, TooLarge, not_found
 from cipherlens.service.headers import LARGEST_HEADER, Description, describe_file, describe_header
 from cipherlens.service.pieces import Incoming, Store
@@ -133,15 +141,15 @@ class Files:
     def info(self, caller: Caller, file_id: str) -> FileInfo:
         """What is known of a file. Raises NotFound."""
         with self._database.reading() as session:
-            return file_info(find_file(session, caller, file_id))
+            return file_info(find_file(session, caller, file_id, submitted=True))
 
     def ready_path(self, caller: Caller, file_id: str) -> tuple[File, Path]:
         """A whole file and where it is. Raises NotFound, also for one that is still being uploaded."""
         with self._database.reading() as session:
-            file = find_file(session, caller, file_id)
+            file = find_file(session, caller, file_id, submitted=True)
         if file.state != "ready":
             raise not_found("file")
-        return file, self._store.path(caller.tenant_id, file_id)
+        return file, self._store.path(file.tenant_id, file_id)
 
     def list(self, caller: Caller) -> list[FileInfo]:
         """The newest files that the caller may see, newest first."""
@@ -157,12 +165,7 @@ class Files:
             raise Invalid("these images are not labelled ones of the data set's task and key; encrypt with its task")
 
     def _check_room(self, session: Session, caller: Caller, size: int) -> None:
-        quota = session.scalars(select(Tenant.quota_bytes).where(Tenant.id == caller.tenant_id)).one()
-        used = session.scalar(select(func.sum(File.size)).where(File.tenant_id == caller.tenant_id)) or 0
-        if used + size > quota:
-            raise QuotaExceeded(
-                f"this file has {size} bytes, and {max(0, quota - used)} of the quota of {quota} are left; delete files"
-            )
+        check_quota(session, caller.tenant_id, size)
         # Pieces and the whole lie side by side until the whole is checked.
         if shutil.disk_usage(self._data).free < 2 * size + RESERVE_BYTES:
             raise DiskFull(f"the service has no room for {size} more bytes; ask its operator")
@@ -212,11 +215,30 @@ def split(manifest: bytes) -> list[bytes]:
     return [manifest[i : i + DIGEST_BYTES] for i in range(0, len(manifest), DIGEST_BYTES)]
 
 
-def find_file(session: Session, caller: Caller, file_id: str, *, manifest: bool = False) -> File:
-    """A file that the caller may see. Raises NotFound."""
-    query = select(File).where(File.id == file_id, File.tenant_id == caller.tenant_id)
-    if caller.dataset_id is not None:
-        query = query.where(File.space == caller.space)
+def check_quota(session: Session, tenant_id: str, size: int) -> None:
+    """Raise QuotaExceeded unless the tenant has room for a file of this size."""
+    quota = session.scalars(select(Tenant.quota_bytes).where(Tenant.id == tenant_id)).one()
+    used = session.scalar(select(func.sum(File.size)).where(File.tenant_id == tenant_id)) or 0
+    if used + size > quota:
+        raise QuotaExceeded(
+            f"this file has {size} bytes, and {max(0, quota - used)} of the quota of {quota} are left; delete files"
+        )
+
+
+def find_file(
+    session: Session, caller: Caller, file_id: str, *, manifest: bool = False, submitted: bool = False
+) -> File:
+    """A file that the caller may see. Raises NotFound.
+
+    submitted: to an owner, also the models that trainers submitted to its publications, which it may read.
+    """
+    mine = File.tenant_id == caller.tenant_id
+    if not caller.is_owner:
+        mine = mine & (File.space == caller.space)
+    elif submitted:
+        theirs = select(Submission.model_file_id).join(Publication, Publication.id == Submission.publication_id)
+        mine = mine | File.id.in_(theirs.where(Publication.tenant_id == caller.tenant_id))
+    query = select(File).where(File.id == file_id, mine)
     file = session.scalar(query.options(undefer(File.manifest)) if manifest else query)
     if file is None:
         raise not_found("file")

@@ -16,6 +16,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from cipherlens.errors import InputError, KeyMismatch
+from cipherlens.learning.recipes import Recipe
 from cipherlens.service import tally
 from cipherlens.service.database import Database, File, Job, Tenant, new_id
 from cipherlens.service.datasets import dataset_files, find_dataset
@@ -25,8 +26,9 @@ from cipherlens.service.headers import Description
 from cipherlens.service.pieces import Store, file_sha256
 from cipherlens.service.schemas import ClassifyRecipe, JobInfo, Problem, SwitchRecipe, TrainRecipe
 from cipherlens.service.states import UNFINISHED
+from cipherlens.service.submissions import go_on, place_of_result
 from cipherlens.service.switching_keys import forget_key
-from cipherlens.service.tokens import OWNER_SPACE, Caller
+from cipherlens.service.tokens import Caller
 from cipherlens.wire.container import canonical_json
 
 MOST_DEATHS = 10
@@ -43,6 +45,8 @@ class Claim:
 
     Attributes:
         inputs: file ids by role: data, keys; or model, query, keys; or switching_key, data.
+        tenants: whose each of these files is.
+        recipe: of a submission's training; None for the task's own learner.
     """
 
     job_id: str
@@ -50,6 +54,8 @@ class Claim:
     kind: str
     inputs: Mapping[str, tuple[str, ...]]
     worker: str
+    tenants: Mapping[str, str]
+    recipe: Recipe | None
 
 
 class Jobs:
@@ -77,14 +83,9 @@ class Jobs:
                     raise Conflict("this idempotency key was used for another job; choose a new one")
                 return job.id
             inputs = _inputs(session, caller, recipe)
-            tenant = session.get_one(Tenant, caller.tenant_id)
-            unfinished = select(func.count()).where(Job.tenant_id == tenant.id, Job.state.in_(UNFINISHED))
-            if session.scalars(unfinished).one() >= tenant.quota_jobs:
-                raise TooManyJobs(
-                    f"this tenant has {tenant.quota_jobs} unfinished jobs, its quota; wait for one to end"
-                )
+            check_job_quota(session, caller.tenant_id)
             job = Job(
-                id=new_id(), tenant_id=tenant.id, idempotency_key=key, kind=recipe.kind, recipe=text,
+                id=new_id(), tenant_id=caller.tenant_id, idempotency_key=key, kind=recipe.kind, recipe=text,
                 inputs=canonical_json(inputs), state="queued", stage="", progress=0.0, deaths=0, created=time.time(),
             )  # fmt: skip
             session.add(job)
@@ -137,7 +138,13 @@ class Jobs:
             job.state, job.stage, job.worker, job.lease = "running", "reading", worker, now + self._lease
             job.started, job.progress = now, 0.0
             inputs = {role: tuple(ids) for role, ids in json.loads(job.inputs).items()}
-            return Claim(job.id, job.tenant_id, job.kind, inputs, worker)
+            every = [file_id for ids in inputs.values() for file_id in ids]
+            owners = session.execute(select(File.id, File.tenant_id).where(File.id.in_(every))).all()
+            recipe = json.loads(job.recipe).get("recipe")
+            return Claim(
+                job.id, job.tenant_id, job.kind, inputs, worker, {file_id: tenant for file_id, tenant in owners},  # noqa: C416
+                None if recipe is None else Recipe(**recipe),
+            )  # fmt: skip
 
     def renew(self, claim: Claim, stage: str, progress: float) -> bool:
         """Tell how far the job is. False when the worker holds it no longer and is to stop."""
@@ -176,15 +183,16 @@ class Jobs:
             job = held(session, claim)
             if job is None:
                 return False
+            space = place_of_result(session, job)
             twin = session.scalar(
-                select(File.id).where(
-                    File.tenant_id == claim.tenant_id, File.space == OWNER_SPACE, File.sha256 == digest
-                )
+                select(File.id).where(File.tenant_id == claim.tenant_id, File.space == space, File.sha256 == digest)
             )
             if twin is None:
-                session.add(_result(claim, about, file_id, size, digest))
+                session.add(_result(claim, about, space, file_id, size, digest))
+                session.flush()
             job.result_file_id, job.progress, job.stage = twin or file_id, 1.0, "done"
             self.end(session, job, "done")
+            go_on(session, job)
         if twin is not None:  # the same inputs gave the same bytes before
             path.unlink(missing_ok=True)
         return True
@@ -244,10 +252,20 @@ def held(session: Session, claim: Claim) -> Job | None:
     return job if job is not None and job.worker == claim.worker and job.state == "running" else None
 
 
-def _result(claim: Claim, about: Description, file_id: str, size: int, digest: str) -> File:
+def check_job_quota(session: Session, tenant_id: str) -> None:
+    """Raise TooManyJobs unless the tenant may have another unfinished job."""
+    tenant = session.get_one(Tenant, tenant_id)
+    # Evaluations are what trainers caused, whose submissions have a limit of their own.
+    mine = (Job.tenant_id == tenant.id, Job.kind != "evaluate")
+    unfinished = select(func.count()).where(*mine, Job.state.in_(UNFINISHED))
+    if session.scalars(unfinished).one() >= tenant.quota_jobs:
+        raise TooManyJobs(f"this tenant has {tenant.quota_jobs} unfinished jobs, its quota; wait for one to end")
+
+
+def _result(claim: Claim, about: Description, space: str, file_id: str, size: int, digest: str) -> File:
     now = time.time()
     return File(
-        id=file_id, tenant_id=claim.tenant_id, space=OWNER_SPACE, kind=about.kind.value, state="ready", size=size,
+        id=file_id, tenant_id=claim.tenant_id, space=space, kind=about.kind.value, state="ready", size=size,
         sha256=digest, manifest=b"", parameters_id=about.parameters_id, key_id=about.key_id, task_id=about.task_id,
         images=about.images, labelled=None, created=now, touched=now,
     )  # fmt: skip

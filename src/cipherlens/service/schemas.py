@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cipherlens.learning.chebyshev import MAX_STEPS
 from cipherlens.service.settings import PIECE_BYTES
 
 MOST_PIECES = 1 << 16
@@ -180,7 +181,7 @@ class JobInfo(Message):
     """
 
     job_id: Id
-    kind: Literal["train", "classify", "switch"]
+    kind: Literal["train", "classify", "switch", "evaluate"]
     state: State
     stage: str
     progress: float
@@ -291,6 +292,114 @@ class Usage(Message):
     quota_jobs: int
     quota_memory: int
     retention_days: float | None
+
+
+Stage = Literal["training", "evaluating", "evaluated", "failed", "cancelled"]
+Learner = Literal["ridge", "fisher", "linear_means"]
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+Ridge = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+TrainerName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$")]
+
+
+class SubmittedRecipe(Message):
+    """What a trainer wants trained. `linear_means` has neither steps nor ridge, and the others have both."""
+
+    learner: Learner
+    steps: Steps | None = None
+    ridge: Ridge | None = None
+
+
+class PublishedEnvelope(Message):
+    """Which recipes are allowed: learners by name, steps and ridge from the smallest to the largest."""
+
+    learners: Annotated[list[Learner], Field(min_length=1, max_length=3)]
+    least_steps: Steps
+    most_steps: Steps
+    least_ridge: Ridge
+    most_ridge: Ridge
+
+
+class NewPublication(Message):
+    """Let the named trainers train on a data set as it is now.
+
+    Attributes:
+        holdout_file_id: unlabelled images, on which each submission is evaluated.
+        envelope: the recipes to allow; without it all that the keys carry, with a ridge around the planned one.
+        trainers: the tenants that may get a token for it, by name.
+        submissions_each: how many submissions each of them may make, for ever.
+    """
+
+    dataset_id: Id
+    keys_file_id: Id
+    holdout_file_id: Id
+    envelope: PublishedEnvelope | None = None
+    trainers: Annotated[list[TrainerName], Field(min_length=1, max_length=100)]
+    submissions_each: Annotated[int, Field(ge=1, le=100)]
+
+
+class PublicationInfo(Message):
+    """A publication. A trainer is told no trainer's name but its own."""
+
+    publication_id: Id
+    task_id: Id
+    key_id: Id
+    classes: int
+    images: int
+    holdout_images: int
+    envelope: PublishedEnvelope
+    trainers: list[str]
+    submissions_each: int
+    created: float
+    withdrawn: float | None
+
+
+class PublicationList(Message):
+    """Publications, newest first."""
+
+    publications: list[PublicationInfo]
+
+
+class SubmissionInfo(Message):
+    """How far a submission is. Its reply is there for the publication's owner alone."""
+
+    publication_id: Id
+    number: int
+    trainer: str
+    recipe: SubmittedRecipe
+    state: Stage
+    progress: float
+    error: Problem | None
+    model_file_id: Id | None
+    reply_file_id: Id | None
+    score: int | None
+    created: float
+
+
+class SubmissionList(Message):
+    """Submissions by their numbers."""
+
+    submissions: list[SubmissionInfo]
+
+
+class Score(Message):
+    """The one number that may come from a decryption: percent of the hold-out that a recomputed reply has right."""
+
+    percent: Annotated[int, Field(ge=0, le=100)]
+
+
+class ScoreboardRow(Message):
+    """A submission as all trainers see it; `score` is null while it is not released."""
+
+    number: int
+    trainer: str
+    recipe: SubmittedRecipe
+    score: int | None
+
+
+class Scoreboard(Message):
+    """All submissions by their numbers."""
+
+    rows: list[ScoreboardRow]
 
 
 class Health(Message):

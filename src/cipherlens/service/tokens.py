@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 import secrets
 import time
@@ -12,17 +13,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from cipherlens.errors import InputError
 from cipherlens.service.audit import Audit
-from cipherlens.service.database import Database, Dataset, Tenant, Token
+from cipherlens.service.database import Database, Dataset, Publication, Tenant, Token
 from cipherlens.service.errors import Unauthorized
 from cipherlens.service.settings import Settings
 
 OWNER_SPACE = "owner"
 SECRET_BYTES = 32
 _FORM = re.compile("clt_([0-9a-f]{32})_([A-Za-z0-9_-]{43})", re.ASCII)
-_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._@-]{0,99}", re.ASCII)
+NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._@-]{0,99}", re.ASCII)
 _NOBODY = bytes(32)
 
 
@@ -31,6 +33,7 @@ class Scope(StrEnum):
 
     OWNER = "owner"
     CONTRIBUTOR = "contributor"
+    TRAINER = "trainer"
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,25 @@ class Caller:
 
     Attributes:
         tenant_id, token_id: who it is.
-        dataset_id: the only data set of a contributor, None for owners.
+        dataset_id: the only data set of a contributor, None for all others.
+        publication_id: the only publication of a trainer, None for all others.
     """
 
     tenant_id: str
     token_id: str
     dataset_id: str | None
+    publication_id: str | None
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether everything of the tenant is there for it."""
+        return self.dataset_id is None and self.publication_id is None
 
     @property
     def space(self) -> str:
-        """Which of the tenant's files it sees: a contributor its own uploads alone."""
+        """Which of the tenant's files it sees: a contributor its own uploads, a trainer the models of its publication."""
+        if self.publication_id is not None:
+            return self.publication_id
         return OWNER_SPACE if self.dataset_id is None else self.token_id
 
 
@@ -60,6 +72,7 @@ class ListedToken:
     tenant: str
     scope: str
     dataset_id: str | None
+    publication_id: str | None
     note: str
     created: float
     revoked: float | None
@@ -78,17 +91,23 @@ def create_token(
     dataset_id: str | None = None,
     note: str = "",
     retention_days: float | None = None,
+    *,
+    publication_id: str | None = None,
 ) -> str:
     """Make a token, and the tenant if it is new; returns the text to hand over, which cannot be shown again.
 
     retention_days: a new limit of the tenant; None leaves it as it is.
 
     Raises:
-        InputError: a name of other characters, a contributor without a data set or an owner with one, or a data set
-            that the tenant does not have.
+        InputError: a name of other characters, a contributor without a data set or a trainer without a publication (or
+            others with one), a data set that the tenant does not have, or a publication that does not name the tenant.
     """
-    if not _NAME.fullmatch(tenant):
+    if not NAME.fullmatch(tenant):
         raise InputError("a tenant's name is 1 to 100 of letters, digits and . _ @ -, a letter or digit first")
+    if (scope is Scope.TRAINER) != (publication_id is not None):
+        raise InputError(
+            "a trainer's token is for one publication, and no other token is; give --publication accordingly"
+        )
     if (scope is Scope.CONTRIBUTOR) != (dataset_id is not None):
         raise InputError(
             "a contributor's token is for one data set, and an owner's for all; give --dataset accordingly"
@@ -102,6 +121,8 @@ def create_token(
             found = session.get(Dataset, dataset_id)
             if owner is None or found is None or found.tenant_id != owner.id:
                 raise InputError(f"the tenant {tenant} has no data set {dataset_id}; the owner's client shows its id")
+        if publication_id is not None:
+            _check_trainer(session, publication_id, tenant, owner)
         if owner is None:
             owner = Tenant(name=tenant, quota_bytes=settings.quota_bytes, quota_jobs=settings.quota_jobs, created=now)
             session.add(owner)
@@ -109,19 +130,33 @@ def create_token(
         if retention_days is not None:
             owner.retention_days = retention_days
         token = Token(
-            tenant_id=owner.id, digest=_digest(secret), scope=scope.value, dataset_id=dataset_id, note=note, created=now
-        )
+            tenant_id=owner.id, digest=_digest(secret), scope=scope.value, dataset_id=dataset_id,
+            publication_id=publication_id, note=note, created=now,
+        )  # fmt: skip
         session.add(token)
         session.flush()
         _note(settings, "token create", token)
         return f"clt_{token.id}_{secret}"
 
 
+def _check_trainer(session: Session, publication_id: str, name: str, tenant: Tenant | None) -> None:
+    found = session.get(Publication, publication_id)
+    if found is None or found.withdrawn is not None:
+        raise InputError(f"there is no publication {publication_id}; the owner's client shows its id")
+    if name not in json.loads(found.trainers):
+        raise InputError(f"the owner of this publication has not named a trainer {name}; ask for it, or check the name")
+    if tenant is not None and tenant.id == found.tenant_id:
+        raise InputError(f"{name} is the owner of this publication, and trainers are other tenants")
+
+
 def list_tokens(database: Database) -> Sequence[ListedToken]:
     """All tokens, oldest first."""
     with database.reading() as session:
         rows = session.execute(select(Token, Tenant.name).join(Tenant).order_by(Token.created)).all()
-    return [ListedToken(t.id, name, t.scope, t.dataset_id, t.note, t.created, t.revoked) for t, name in rows]
+    return [
+        ListedToken(t.id, name, t.scope, t.dataset_id, t.publication_id, t.note, t.created, t.revoked)
+        for t, name in rows
+    ]
 
 
 def revoke_token(database: Database, settings: Settings, token_id: str) -> None:
@@ -159,7 +194,7 @@ def authenticate(database: Database, authorization: str) -> Caller:
     same = hmac.compare_digest(stored, _digest(match[2]))
     if token is None or not same or token.revoked is not None:
         raise refusal
-    return Caller(token.tenant_id, token.id, token.dataset_id)
+    return Caller(token.tenant_id, token.id, token.dataset_id, token.publication_id)
 
 
 def still_valid(database: Database, caller: Caller) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
@@ -173,7 +174,8 @@ class Worker:
     def _train(self, claim: Claim, hold: Hold) -> TrainedModel:
         sets = [self._images(claim, file_id) for file_id in claim.inputs["data"]]
         same_task((f"data set {i + 1}", s.task, s.key_id) for i, s in enumerate(sets))
-        engine, keys = self._evaluation(claim, sets[0].task, sum(s.images for s in sets))
+        task = sets[0].task if claim.recipe is None else claim.recipe.applied(sets[0].task)
+        engine, keys = self._evaluation(claim, task, sum(s.images for s in sets))
         checkpoints = FileCheckpoints(
             self._store.checkpoint(claim.tenant_id, claim.job_id),
             self._settings.checkpoint_seconds,
@@ -182,13 +184,13 @@ class Worker:
         )
         return train(
             sets, keys, threads=self._threads, progress=hold.progress, engine=engine, checkpoints=checkpoints,
-            cluster=self._join(),
+            cluster=self._join(), recipe=claim.recipe,
         )  # fmt: skip
 
     def _classify(self, claim: Claim, hold: Hold) -> Reply:
-        model = TrainedModel.load(self._store.path(claim.tenant_id, claim.inputs["model"][0]))
+        model = TrainedModel.load(self._path(claim, claim.inputs["model"][0]))
         query = self._images(claim, claim.inputs["query"][0])
-        same_task([("the model", model.task, model.key_id), ("the query", query.task, query.key_id)])
+        same_task([("the model", model.task, model.key_id), ("the query", query.task, query.key_id)], any_recipe=True)
         engine, keys = self._evaluation(claim, model.task, query.images)
         return classify(
             model, query, keys, threads=self._threads, progress=hold.progress, engine=engine, cluster=self._join()
@@ -206,8 +208,11 @@ class Worker:
             self._cluster.close()
             self._cluster = None
 
+    def _path(self, claim: Claim, file_id: str) -> Path:
+        return self._store.path(claim.tenants[file_id], file_id)
+
     def _images(self, claim: Claim, file_id: str) -> EncryptedImages:
-        return EncryptedImages.load(self._store.path(claim.tenant_id, file_id))
+        return EncryptedImages.load(self._path(claim, file_id))
 
     def _evaluation(self, claim: Claim, task: PublicTask, images: int) -> tuple[Engine, EvaluationKeys]:
         """Engine and keys for a task, from the job before where they are the same."""
@@ -221,7 +226,7 @@ class Worker:
         if self._keys is None or self._keys[0] != (file_id, task.id):
             self._keys = None  # so that two sets of keys are never in memory together
             engine = Engine(task.parameters)
-            path = self._store.path(claim.tenant_id, file_id)
+            path = self._path(claim, file_id)
             keys = read_evaluation_keys(path, engine, task.circuit.key_requests(), threads=self._threads)
             self._keys = ((file_id, task.id), engine, keys)
         return self._keys[1], self._keys[2]

@@ -28,15 +28,39 @@ def services(request: Request) -> Services:
 
 
 def anyone(request: Request) -> Caller:
-    """Who calls: an owner or a contributor."""
+    """Who calls: an owner, a contributor or a trainer."""
     caller: Caller = request.state.caller
     return caller
 
 
 def owner(request: Request) -> Caller:
-    """Who calls. To a contributor everything of the owner's is not there. Raises NotFound."""
+    """Who calls. To contributors and trainers everything of the owner's is not there. Raises NotFound."""
+    caller = anyone(request)
+    if not caller.is_owner:
+        raise not_found("thing")
+    return caller
+
+
+def sender(request: Request) -> Caller:
+    """Who calls, with files to send: trainers have none. Raises NotFound."""
+    caller = anyone(request)
+    if caller.publication_id is not None:
+        raise not_found("thing")
+    return caller
+
+
+def recipient(request: Request) -> Caller:
+    """Who calls, with results to fetch: contributors have none. Raises NotFound."""
     caller = anyone(request)
     if caller.dataset_id is not None:
+        raise not_found("thing")
+    return caller
+
+
+def trainer(request: Request) -> Caller:
+    """Who calls, with recipes to submit. Raises NotFound for all but trainers."""
+    caller = anyone(request)
+    if caller.publication_id is None:
         raise not_found("thing")
     return caller
 
@@ -62,4 +86,7 @@ def idempotency_key(value: str | None) -> str | None:
 
 Anyone = Annotated[Caller, Depends(anyone)]
 Owner = Annotated[Caller, Depends(owner)]
+Sender = Annotated[Caller, Depends(sender)]
+Recipient = Annotated[Caller, Depends(recipient)]
+Trainer = Annotated[Caller, Depends(trainer)]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key")]

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request, Response
 
 from cipherlens.service.routes.common import (
     REFUSALS,
-    Anyone,
     IdempotencyKey,
     Owner,
+    Sender,
     about,
     checked,
     idempotency_key,
@@ -34,7 +34,7 @@ def datasets(request: Request, caller: Owner) -> DatasetList:
 
 
 @router.post("/{dataset_id}/append")
-def append(request: Request, caller: Anyone, dataset_id: str, addition: Addition) -> DatasetInfo:
+def append(request: Request, caller: Sender, dataset_id: str, addition: Addition) -> DatasetInfo:
     """Add a file; one that is there already stays where it is."""
     found = services(request).datasets.append(caller, checked(dataset_id, "data set"), addition.file_id)
     if caller.dataset_id is None:

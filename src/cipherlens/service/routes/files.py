@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from cipherlens.service.errors import BadRange, Invalid, TooLarge, not_found
 from cipherlens.service.files import Slot
 from cipherlens.service.pieces import CHUNK, Incoming
-from cipherlens.service.routes.common import REFUSALS, Anyone, Owner, about, checked, services
+from cipherlens.service.routes.common import REFUSALS, Anyone, Owner, Recipient, Sender, about, checked, services
 from cipherlens.service.schemas import Declared, FileInfo, FileList, NewFile
 from cipherlens.service.tokens import Caller, still_valid
 
@@ -24,7 +24,7 @@ _RANGE = re.compile("bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 
 
 @router.post("")
-def declare(request: Request, caller: Anyone, wanted: NewFile) -> Declared:
+def declare(request: Request, caller: Sender, wanted: NewFile) -> Declared:
     """Announce a file; says which of its pieces are missing. Announcing it again goes on with the upload."""
     declared = services(request).files.declare(caller, wanted)
     about(request, declared.file_id)
@@ -38,7 +38,7 @@ def listing(request: Request, caller: Owner) -> FileList:
 
 
 @router.put("/{file_id}/pieces/{index}", status_code=204)
-async def put_piece(request: Request, caller: Anyone, file_id: str, index: str) -> Response:
+async def put_piece(request: Request, caller: Sender, file_id: str, index: str) -> Response:
     """Send one piece, as it is. Sending it again changes nothing."""
     if not (index.isascii() and index.isdigit() and len(index) <= LONGEST_INDEX):
         raise not_found("piece")
@@ -70,7 +70,7 @@ def _keep(request: Request, caller: Caller, incoming: Incoming) -> None:
 
 
 @router.post("/{file_id}/complete")
-def complete(request: Request, caller: Anyone, file_id: str) -> FileInfo:
+def complete(request: Request, caller: Sender, file_id: str) -> FileInfo:
     """Put the pieces together and check the whole; only then the file is there."""
     return services(request).files.complete(caller, checked(file_id, "file"))
 
@@ -82,7 +82,7 @@ def info(request: Request, caller: Anyone, file_id: str) -> FileInfo:
 
 
 @router.get("/{file_id}", response_class=StreamingResponse)
-def download(request: Request, caller: Owner, file_id: str) -> StreamingResponse:
+def download(request: Request, caller: Recipient, file_id: str) -> StreamingResponse:
     """The bytes of a file, or with `Range` some of them. The ETag is their SHA-256."""
     file, path = services(request).files.ready_path(caller, checked(file_id, "file"))
     asked = request.headers.get("range")
@@ -122,7 +122,7 @@ def _chunks(opened: io.FileIO, start: int, stop: int) -> Iterator[bytes]:
 
 
 @router.delete("/{file_id}", status_code=204)
-def delete(request: Request, caller: Owner, file_id: str) -> Response:
-    """Remove a file that no data set and no unfinished job needs; the header `Receipt` names the receipt's id."""
+def delete(request: Request, caller: Recipient, file_id: str) -> Response:
+    """Remove a file that no data set, publication or unfinished job needs; the header `Receipt` names the receipt's id."""
     receipt = services(request).deletions.delete_file(caller, checked(file_id, "file")).receipt
     return Response(status_code=204, headers={"Receipt": receipt.id})

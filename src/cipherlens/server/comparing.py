@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cipherlens.errors import InputError
 from cipherlens.learning.results import Packed, Reply, TrainedModel
-from cipherlens.wire.container import Kind, Reader
 
 CHUNK = 1 << 22
 
@@ -31,24 +29,6 @@ class Verdict:
     differing: tuple[str, ...]
     sha256: str
     recomputed_sha256: str
-
-
-def kind_of_result(result: Path, model: Path | None, data: list[Path]) -> Reply | TrainedModel:
-    """Load a result, and check that the stated inputs are of the kind that gives such a one.
-
-    Raises:
-        FormatError: no reply and no model.
-        InputError: inputs that give no such result.
-    """
-    with Reader.open(result, (Kind.REPLY, Kind.MODEL), verify=False) as reader:
-        kind = reader.kind
-    if kind is Kind.MODEL:
-        if model is not None:
-            raise InputError(f"{result} is a model, which is computed from --data alone; leave --model away")
-        return TrainedModel.load(result)
-    if model is None or len(data) != 1:
-        raise InputError(f"{result} is a reply, which is computed from --model and one --data; give both")
-    return Reply.load(result)
 
 
 def compare(path: Path, claimed: Reply | TrainedModel, again: Reply | TrainedModel) -> Verdict:
