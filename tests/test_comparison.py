@@ -80,7 +80,7 @@ def test_constants_are_exact_at_any_scale(secret: SecretKey, evaluator: Evaluato
     x = uniform(secret, 1)
     value = encrypt(secret, evaluator, x)
     three = evaluator.tensor([value], [value])
-    plain = constant_plaintext(secret.engine.parameters, -0.75, LEVELS, three.scale)
+    plain = constant_plaintext(secret.engine, -0.75, LEVELS, three.scale)
     result = evaluator.relinearise(evaluator.add_plain(three, plain), rescale=True)
     assert np.abs(secret.decrypt(result) - (x * x - 0.75)).max() < 1e-5
 

@@ -10,7 +10,7 @@ import pytest
 import reference
 import reference_embedding
 from reference import ReferenceRing
-from toy import KERNELS, ToyParameters, extreme_limbs_of, integers, limbs_of, reference_ring, toy_parameters
+from toy import KERNELS, ToyParameters, ToySecretKey, extreme_limbs_of, integers, limbs_of, reference_ring, toy_parameters
 
 from cipherlens._evaluator import Ring
 from cipherlens._secret import SecretRing, sample_error, sample_ternary
@@ -386,7 +386,7 @@ def test_an_encryption_is_decrypted_by_the_reference_alone() -> None:
     """From the exported residues of a ciphertext and the ternary secret to the slots, with nothing of the engine."""
     parameters = make_case("partial last digit", "random").parameters
     engine = Engine(parameters)
-    owner = SecretKey.create(engine)
+    owner = ToySecretKey.create(engine)
     n, scale = parameters.ring_dimension, 2.0**30
     slots = np.exp(2j * np.pi * np.arange(n // 2) / 17)
     seeded = owner.encrypt_seeded(Plaintext(engine.encode(slots, scale, len(parameters.primes)), scale))

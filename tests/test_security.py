@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import reference
 from numpy.typing import NDArray
-from toy import KERNELS, integers, reference_ring, toy_parameters
+from toy import KERNELS, ToySecretKey, integers, reference_ring, toy_parameters
 
 import cipherlens._evaluator as evaluator_module
 from cipherlens._secret import sample_error, sample_ternary
@@ -327,7 +327,7 @@ def test_secrets_that_are_not_ternary_are_refused(coefficients: NDArray[np.int8]
 def test_evaluation_keys_decrypt_to_the_gadget_times_the_source(number: str) -> None:
     """b_d + a_d target = P gadget_d source + e_d with |e_d| <= 21, each digit with an error of its own."""
     p = toy_parameters(64, (40, 34, 34, 34, 34), (38, 38, 38), 3)
-    owner, ring = SecretKey.create(Engine(p)), reference_ring(p)
+    owner, ring = ToySecretKey.create(Engine(p)), reference_ring(p)
     secret = integers(owner.coefficients)
     for level in (4, 2):
         primes = ring.extended(level + 1)
@@ -359,7 +359,7 @@ def test_evaluation_keys_decrypt_to_the_gadget_times_the_source(number: str) -> 
 
 def test_the_public_key_decrypts_to_a_small_error() -> None:
     p = toy_parameters(64, (40, 34, 34), (38, 38), 2)
-    owner, primes = SecretKey.create(Engine(p)), p.primes + p.special_primes
+    owner, primes = ToySecretKey.create(Engine(p)), p.primes + p.special_primes
     key, modulus = owner.public_key(), prod(primes)
     b, a = (reference.lift(half, primes) for half in key.data)
     product = reference.negacyclic(a, integers(owner.coefficients), modulus)
@@ -371,7 +371,7 @@ def test_the_public_key_decrypts_to_a_small_error() -> None:
 def test_keys_are_made_for_their_level_only() -> None:
     """Fewer primes are attacked through a key of a lower level: none beyond it is in its data."""
     p = toy_parameters(64, (40, 34, 34, 34), (38,), 1)
-    owner = SecretKey.create(Engine(p))
+    owner = ToySecretKey.create(Engine(p))
     assert owner.switching_key(KeyRequest(RELINEARISATION, 1)).data.shape == (2, 2, 3, 64)
     keys = owner.evaluation_keys([KeyRequest(RELINEARISATION, 1), KeyRequest(rotation(p, 1), 0)])
     assert set(keys.keys) == {RELINEARISATION, rotation(p, 1)}

@@ -14,7 +14,7 @@ import pytest
 from attacks.forge import join, raw, split
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from toy import toy_parameters
+from toy import ToySecretKey, toy_parameters
 
 from cipherlens.errors import CipherlensError, FormatError
 from cipherlens.learning.encrypted_images import EncryptedImages
@@ -68,7 +68,7 @@ class Target:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "fuzzed.cl"
         self.engine = Engine(TOY)
-        owner = SecretKey.create(self.engine)
+        owner = ToySecretKey.create(self.engine)
         keys = owner.evaluation_keys([KeyRequest(RELINEARISATION, 1), KeyRequest(rotation(TOY, 1), 0)])
         write_evaluation_keys(folder / "evaluation.cl", keys)
         write_public_key(folder / "public.cl", owner.public_key(), bytes(range(32)))

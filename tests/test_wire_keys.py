@@ -12,7 +12,7 @@ import pytest
 from attacks.forge import Fields, edit, join, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import limbs_of, toy_parameters
+from toy import ToySecretKey, limbs_of, toy_parameters
 from vectors.make_format_1 import SEED, small_parameters
 
 from cipherlens.errors import FormatError, InputError, KeyMismatch, SecurityError
@@ -48,7 +48,7 @@ ROTATION = rotation(TOY, 1)
 
 @pytest.fixture(scope="module")
 def owner() -> SecretKey:
-    return SecretKey.create(Engine(TOY))
+    return ToySecretKey.create(Engine(TOY))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Toy rings, far below the security table, and what the engine's tests share.
 
-`ToyParameters` exists here alone: the public API refuses it (`require_secure`).
+`ToyParameters` and `ToySecretKey` exist here alone: the public API refuses them (`require_secure`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ KERNELS = tuple(available_kernels())
 
 class ToyParameters(Parameters):
     """Parameters without the security table."""
+
+    def _check_security(self) -> None:
+        """Toys are insecure on purpose."""
+
+
+class ToySecretKey(SecretKey):
+    """A secret key of any ring, toys among them."""
 
     def _check_security(self) -> None:
         """Toys are insecure on purpose."""
@@ -76,7 +83,7 @@ def owner_and_evaluator(
 ) -> tuple[SecretKey, Evaluator]:
     """A fresh secret key, and an evaluator with the evaluation keys asked for."""
     engine = Engine(parameters) if kernel is None else Engine(parameters, kernel)
-    owner = SecretKey.create(engine)
+    owner = ToySecretKey.create(engine)
     return owner, Evaluator(engine, owner.evaluation_keys(merge_requests(requests)))
 
 

@@ -12,6 +12,7 @@ from cipherlens.errors import FormatError, InputError, KeyMismatch, RangeError
 from cipherlens.owner.secret_key import SecretKey
 from cipherlens.scheme.array import EncryptedArray
 from cipherlens.scheme.array_layout import Floats
+from cipherlens.scheme.array_noise import COARSEST_ERROR
 from cipherlens.scheme.array_plan import ArrayPlan
 from cipherlens.scheme.ciphertext import Ciphertext
 from cipherlens.scheme.diagonals import EncryptedMatrix, for_each
@@ -21,7 +22,7 @@ from cipherlens.scheme.keys import EvaluationKeys
 from cipherlens.scheme.notebook import NotebookRepr
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ArrayKeys(NotebookRepr):
     """All keys for one plan. Whoever computes gets arrays and `evaluation`, never this.
 
@@ -41,12 +42,22 @@ class ArrayKeys(NotebookRepr):
     def create(
         cls, plan: ArrayPlan, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None
     ) -> ArrayKeys:
-        """Fresh keys; `threads` is by default the number of usable cores. `print(plan)` says how large they are."""
+        """Fresh keys; `threads` is by default the number of usable cores. `print(plan)` says before how large they are.
+
+        Raises SecurityError for a ring that is not inside the security table.
+        """
         count = usable_cores() if threads is None else threads
         if count < 1:
             raise InputError(f"At least one thread is needed, not {count}; leave threads out to use all cores.")
         secret = SecretKey.create(Engine(plan.parameters))
         return cls(plan, secret, secret.evaluation_keys(plan.key_requests(), count, progress), count)
+
+    def __repr__(self) -> str:
+        return (
+            f"ArrayKeys({self.secret.key_id[:8]}, shape={self.plan.shape}, "
+            f"ring_dimension={self.plan.parameters.ring_dimension}, {len(self.evaluation.keys)} evaluation keys, "
+            f"{self.evaluation.nbytes / 1e6:.1f} MB packed)"
+        )
 
     @property
     def evaluator(self) -> Evaluator:
@@ -69,7 +80,8 @@ class ArrayKeys(NotebookRepr):
             ) from None
         layout = self.plan.layout
         ciphertexts = self._encrypt(list(layout.pack(numbers) / self.plan.unit), self.plan.levels)
-        return EncryptedArray(self.evaluator, self.plan, layout, tuple(ciphertexts))
+        noise = self.plan.noise.fresh(self.plan.levels)
+        return EncryptedArray(self.evaluator, self.plan, layout, tuple(ciphertexts), noise)
 
     def encrypt_matrix(self, matrix: ArrayLike) -> EncryptedMatrix:
         """Encrypt W, (rows, columns) up to the planned size, for products a @ W: rows + columns - 1 ciphertexts.
@@ -77,6 +89,7 @@ class ArrayKeys(NotebookRepr):
         Raises:
             InputError: it is no matrix of finite real numbers, or larger than planned.
             PlanError: no product with a matrix was planned.
+            RangeError: entries so large that they would magnify the error of an array beyond use.
         """
         numbers, steps = self._numbers(matrix), self.plan.steps
         if numbers.ndim != 2 or not 1 <= numbers.shape[0] <= steps.rows or not 1 <= numbers.shape[1] <= steps.columns:
@@ -86,6 +99,12 @@ class ArrayKeys(NotebookRepr):
             )
         layout, level = self.plan.layout, self.plan.level_of("matmul")
         rows, columns = numbers.shape
+        noise, column = self.plan.noise, float(np.linalg.norm(numbers, axis=0).max())
+        if noise.matrix_product(noise.fresh(level), column, rows, level) > COARSEST_ERROR:
+            raise RangeError(
+                f"A matrix with a column of length {column:.3g} magnifies the error of encrypted values beyond the bound "
+                f"of {self.plan.unit}; plan a bound near the size of the values, or scale the matrix down."
+            )
         moved = steps.moved_diagonals(numbers, layout.slots, layout.stride)
         fresh = iter(self._encrypt([diagonal for row in moved.values() for _, diagonal in row], level))
         diagonals = {giant: tuple((m1, next(fresh)) for m1, _ in row) for giant, row in moved.items()}

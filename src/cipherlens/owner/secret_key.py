@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from cipherlens.scheme.ciphertext import Ciphertext, Plaintext
 from cipherlens.scheme.engine import Engine, usable_cores
 from cipherlens.scheme.expansion import SeedUse, expand
 from cipherlens.scheme.keys import RELINEARISATION, EvaluationKeys, KeyChange, KeyRequest, PublicKey, SwitchingKey
+from cipherlens.scheme.parameters import require_secure
 from cipherlens.scheme.types import Limbs, Slots
 
 
@@ -48,6 +50,10 @@ class SecretKey:
         engine: the ring.
         key_id: 32 random hexadecimal digits that name the key; they reveal nothing of it.
         coefficients: int8 (N,) in {-1, 0, 1}.
+
+    Raises:
+        SecurityError: the ring is not inside the security table.
+        KeyMismatch: the coefficients are no secret of this ring.
     """
 
     engine: Engine
@@ -57,14 +63,18 @@ class SecretKey:
     _secret: Limbs = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._check_security()
         n = self.engine.parameters.ring_dimension
         if self.coefficients.shape != (n,) or not np.isin(self.coefficients, (-1, 0, 1)).all():
             raise KeyMismatch("this secret key is not ternary or belongs to another ring dimension")
         object.__setattr__(self, "_ring", secret_ring(self.engine))
         object.__setattr__(self, "_secret", self._ring.secret(self.coefficients, usable_cores()))
 
+    def _check_security(self) -> None:
+        require_secure(self.engine.parameters)
+
     @classmethod
-    def create(cls, engine: Engine) -> SecretKey:
+    def create(cls, engine: Engine) -> Self:
         """A fresh key from the operating system's randomness."""
         return cls(engine, os.urandom(16).hex(), fresh_ternary(engine.parameters.ring_dimension))
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import log2
+from math import log2, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cipherlens.errors import InputError, KeyMismatch, PlanError, RangeError
+from cipherlens.scheme.arguments import real_number, whole_number
 from cipherlens.scheme.array_layout import ArrayLayout, Floats, powers_below
+from cipherlens.scheme.array_noise import COARSEST_ERROR
 from cipherlens.scheme.array_plan import ArrayPlan
 from cipherlens.scheme.ciphertext import Ciphertext, Plaintext
 from cipherlens.scheme.comparison import positive
@@ -45,6 +47,7 @@ class EncryptedArray(Opaque, NotebookRepr):
         plan: what the array was planned for.
         layout: where its elements sit.
         ciphertexts: `layout.ciphertexts` of them, all at one level.
+        noise: estimate of the largest error of a slot; see `error` and `array_noise`.
         clean: whether unused slots are zero, up to noise. If not, sums and comparisons clear them first: one level.
     """
 
@@ -52,6 +55,7 @@ class EncryptedArray(Opaque, NotebookRepr):
     plan: ArrayPlan
     layout: ArrayLayout
     ciphertexts: tuple[Ciphertext, ...]
+    noise: float
     clean: bool = True
 
     # ---- what is public ---------------------------------------------------------------------------------------
@@ -70,6 +74,11 @@ class EncryptedArray(Opaque, NotebookRepr):
     def level(self) -> int:
         """Levels left for products and comparisons."""
         return self.ciphertexts[0].level
+
+    @property
+    def error(self) -> float:
+        """An upper estimate of the absolute error of every element, for values within the plan's bound."""
+        return self.noise * self.plan.unit
 
     def __repr__(self) -> str:
         return (
@@ -98,7 +107,10 @@ class EncryptedArray(Opaque, NotebookRepr):
 
     def __neg__(self) -> EncryptedArray:
         """Elementwise negative; no level."""
-        return self._each(Evaluator.negate)
+        return self._each(Evaluator.negate, self.noise)
+
+    def __pos__(self) -> EncryptedArray:
+        return self
 
     # ---- products ---------------------------------------------------------------------------------------------
 
@@ -120,14 +132,34 @@ class EncryptedArray(Opaque, NotebookRepr):
         numbers = self._numbers(other)
         if not numbers.all():
             raise InputError("Division by zero; give divisors other than 0.")
-        return self * (1.0 / numbers)
+        with np.errstate(over="ignore"):
+            inverses = 1.0 / numbers
+        if not np.isfinite(inverses).all():
+            raise InputError("A divisor is so small that its inverse is infinite; give larger divisors.")
+        return self * inverses
+
+    def __rtruediv__(self, other: ArrayLike) -> EncryptedArray:
+        raise InputError("Division by encrypted numbers is no polynomial; multiply by clear inverses instead.")
 
     def __pow__(self, exponent: int) -> EncryptedArray:
-        """Elementwise power, exponent >= 1: log2(exponent) levels, rounded up."""
-        if not isinstance(exponent, int) or exponent < 1:
+        """Elementwise power, exponent >= 1: log2(exponent) levels, rounded up; at most twice as many products."""
+        wanted = whole_number(exponent, "The exponent of encrypted numbers")
+        if wanted < 1:
             raise InputError("Powers of encrypted numbers need a whole exponent of at least 1; give one.")
-        half = exponent // 2
-        return self if half == 0 else self**half * self ** (exponent - half)
+        powers = {1: self}
+
+        def power(n: int) -> EncryptedArray:
+            if n not in powers:
+                powers[n] = power(n // 2) * power(n - n // 2)
+            return powers[n]
+
+        return power(wanted)
+
+    def __rpow__(self, base: ArrayLike) -> EncryptedArray:
+        raise InputError("Encrypted exponents are no polynomial; only powers with clear whole exponents are.")
+
+    def __abs__(self) -> EncryptedArray:
+        raise InputError("|a| is no polynomial; a * a.sign() comes near it outside the margin that was planned.")
 
     def __matmul__(self, other: EncryptedMatrix | EncryptedArray | ArrayLike) -> EncryptedArray:
         """Product with a matrix (columns of self, k), clear or from `encrypt_matrix`, or with a clear vector.
@@ -167,6 +199,7 @@ class EncryptedArray(Opaque, NotebookRepr):
         No level, but one for axis=1 of a matrix. About log2(slots) key switches. A further level if the unused slots
         must be cleared first (see `clean`).
         """
+        axis = None if axis is None else whole_number(axis, "An axis")
         if axis is not None and not -self.ndim <= axis < self.ndim:
             raise InputError(
                 f"Axis {axis} does not exist in shape {self.shape}; use None or one of 0 ... {self.ndim - 1}."
@@ -186,7 +219,8 @@ class EncryptedArray(Opaque, NotebookRepr):
         """All ciphertexts added up, then to itself rotated by each step in turn."""
         source = self._ready(steps, operation)
         total = self.evaluator.total(source.ciphertexts)
-        return replace(source, ciphertexts=(_doubling_sum(self.evaluator, total, steps),))
+        noise = self.plan.noise.total(source.noise, len(steps), len(source.ciphertexts), source.level)
+        return replace(source, ciphertexts=(_doubling_sum(self.evaluator, total, steps),), noise=noise)
 
     def _row_sums(self) -> EncryptedArray:
         layout = self.layout.with_shape(self.shape[:1], column=True)
@@ -195,7 +229,8 @@ class EncryptedArray(Opaque, NotebookRepr):
             return replace(self, layout=layout)
         source = self._ready(steps, "sum_axis_1")
         source._need(1, "A sum along axis 1")
-        summed = source._each(lambda single, x: _doubling_sum(single, x, steps))
+        noise = self.plan.noise.total(source.noise, len(steps), 1, source.level)
+        summed = source._each(lambda single, x: _doubling_sum(single, x, steps), noise)
         return replace(summed, layout=layout)._times_slots(layout.pack(np.ones(layout.shape)))
 
     # ---- comparisons ------------------------------------------------------------------------------------------
@@ -209,13 +244,24 @@ class EncryptedArray(Opaque, NotebookRepr):
 
         Raises:
             PlanError: no margin is known, or the levels that are left do not suffice; it says how many more.
+            RangeError: the difference is too inaccurate to be compared.
         """
         difference = (self - other)._cleaned()._ready([], "greater", relinearise=True)
         composite = self.plan.comparison(margin, levels=difference.level)
+        if difference.noise > composite.noise:
+            raise RangeError(
+                f"The difference is accurate to about {difference.error:.3g} only, and comparing takes "
+                f"{composite.noise * self.plan.unit:.3g} at this bound; compare earlier or plan a smaller bound."
+            )
         one = 1.0 / self.plan.unit
-        result = difference._each(lambda single, x: positive(single, x, composite, one=one))
+        noise = one * (self.plan.comparison_error(composite) - composite.error / 2)
+        result = difference._each(lambda single, x: positive(single, x, composite, one=one), noise)
         # Unused slots hold 0, which is between 0 and 1: exactly a half.
         return result._with_plain((_mask(difference.layout) - 1.0) * (one / 2))
+
+    def sign(self, margin: float | None = None) -> EncryptedArray:
+        """Near 1 where self > 0, near -1 where self < 0, within twice the plan's `error`; right where `greater` is."""
+        return 2 * self.greater(0.0, margin) - 1
 
     def __gt__(self, other: EncryptedArray | ArrayLike) -> EncryptedArray:
         """`greater` with the planned margin."""
@@ -227,12 +273,25 @@ class EncryptedArray(Opaque, NotebookRepr):
 
     # ---- plumbing ---------------------------------------------------------------------------------------------
 
-    def _each(self, function: Callable[[Evaluator, Ciphertext], Ciphertext]) -> EncryptedArray:
-        return replace(self, ciphertexts=tuple(for_each(self.evaluator, function, self.ciphertexts)))
+    def _each(self, function: Callable[[Evaluator, Ciphertext], Ciphertext], noise: float) -> EncryptedArray:
+        return replace(self, ciphertexts=tuple(for_each(self.evaluator, function, self.ciphertexts)), noise=noise)
+
+    def _accurate(self, noise: float) -> float:
+        """The noise that an operation leaves; RangeError when that leaves nothing of its result."""
+        if noise > COARSEST_ERROR:
+            raise RangeError(
+                f"The result would be off by up to {noise * self.plan.unit:.3g}, where values of at most "
+                f"{self.plan.unit:.4g} were planned; plan a bound near the size of the values, and scale clear factors "
+                "down."
+            )
+        return noise
 
     def _numbers(self, values: ArrayLike) -> Floats:
         """Clear numbers as float64, checked."""
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except ValueError:
+            raise InputError("A clear operand is no array: its rows differ in length; give equal ones.") from None
         if array.dtype.kind not in "biuf":
             raise InputError(f"Encrypted arrays meet real numbers only, not {array.dtype}; convert to float64.")
         if not np.isfinite(array).all():
@@ -263,26 +322,32 @@ class EncryptedArray(Opaque, NotebookRepr):
         if not slots.any():
             return self
         pairs = self._pairs(self._plaintexts(slots))
-        return replace(self, ciphertexts=tuple(for_each(self.evaluator, lambda e, p: e.add_plain(*p), pairs)))
+        noise = self.noise + self.plan.noise.encoding(self.level)
+        sums = for_each(self.evaluator, lambda e, p: e.add_plain(*p), pairs)
+        return replace(self, ciphertexts=tuple(sums), noise=noise)
 
     def _times_slots(self, slots: Floats) -> EncryptedArray:
         """Times clear slots: one level."""
         self._need(1, "A product")
+        noise = self._accurate(self.plan.noise.clear_product(self.noise, float(np.abs(slots).max()), self.level))
         pairs = self._pairs(self._plaintexts(slots))
         products = for_each(self.evaluator, lambda e, p: e.rescale(e.multiply_plain(*p)), pairs)
-        return replace(self, ciphertexts=tuple(products))
+        return replace(self, ciphertexts=tuple(products), noise=noise)
 
     def _times_number(self, number: float) -> EncryptedArray:
         if number.is_integer() and abs(number) <= LARGEST_INTEGER:
-            return self._each(lambda e, x: e.combine([(x, number)], x.scale))
+            noise = self._accurate(abs(number) * self.noise)
+            return self._each(lambda e, x: e.combine([(x, number)], x.scale), noise)
         self._need(1, "A product with a number that is no small integer")
-        return self._each(lambda e, x: e.at_level(x, x.level - 1, number))
+        noise = self._accurate(self.plan.noise.clear_product(self.noise, abs(number), self.level))
+        return self._each(lambda e, x: e.at_level(x, x.level - 1, number), noise)
 
     def _product(self, other: EncryptedArray) -> EncryptedArray:
         a, b = self._aligned(other)
         a, b = (x._ready([], "multiply", relinearise=True) for x in (a, b))
         a._need(1, "A product")
         unit = float(self.plan.unit)
+        noise = self._accurate(self.plan.noise.product(a.noise, b.noise, self.plan.unit, a.level))
 
         def multiply(e: Evaluator, pair: tuple[Ciphertext, Ciphertext]) -> Ciphertext:
             x, y = pair
@@ -290,7 +355,8 @@ class EncryptedArray(Opaque, NotebookRepr):
 
         pairs = list(zip(a.ciphertexts, b.ciphertexts, strict=True))
         clean = any(x.clean and x.layout == a.layout for x in (self, other))
-        return replace(a, ciphertexts=tuple(for_each(self.evaluator, multiply, pairs)), clean=clean)
+        products = for_each(self.evaluator, multiply, pairs)
+        return replace(a, ciphertexts=tuple(products), noise=noise, clean=clean)
 
     def _combined(
         self, other: EncryptedArray, function: Callable[[Evaluator, Ciphertext, Ciphertext], Ciphertext]
@@ -298,7 +364,8 @@ class EncryptedArray(Opaque, NotebookRepr):
         a, b = self._aligned(other)
         pairs = list(zip(a.ciphertexts, b.ciphertexts, strict=True))
         clean = all(x.clean and x.layout == a.layout for x in (self, other))
-        return replace(a, ciphertexts=tuple(for_each(self.evaluator, lambda e, p: function(e, *p), pairs)), clean=clean)
+        sums = for_each(self.evaluator, lambda e, p: function(e, *p), pairs)
+        return replace(a, ciphertexts=tuple(sums), noise=a.noise + b.noise, clean=clean)
 
     def _aligned(self, other: EncryptedArray) -> tuple[EncryptedArray, EncryptedArray]:
         """Both in one layout, that of the larger, and at one level, the lower. No level is used up."""
@@ -326,7 +393,9 @@ class EncryptedArray(Opaque, NotebookRepr):
         )
 
     def _at(self, level: int) -> EncryptedArray:
-        return self if level == self.level else self._each(lambda e, x: e.at_level(x, level))
+        if level == self.level:
+            return self
+        return self._each(lambda e, x: e.at_level(x, level), self.noise + self.plan.noise.division(level))
 
     def _need(self, levels: int, what: str) -> None:
         if self.level < levels:
@@ -369,7 +438,11 @@ class EncryptedArray(Opaque, NotebookRepr):
                 raise KeyMismatch("This matrix was encrypted for other keys; encrypt it with the keys of the array.")
             source = source._at(min(source.level, matrix.level))
         source._need(1, "A product with a matrix")
-        items, evaluator = source.ciphertexts, source.evaluator
+        items, evaluator, rows = source.ciphertexts, source.evaluator, shape[0]
+        # What an encrypted matrix holds is not known here; its owner has refused larger columns.
+        column = sqrt(rows) if isinstance(matrix, EncryptedMatrix) else float(np.linalg.norm(matrix, axis=0).max())
+        error = source.noise + (self.plan.noise.fresh(source.level) if encrypted else 0.0)
+        noise = self._accurate(self.plan.noise.matrix_product(error, column, rows, source.level))
         products = (
             multiply_encrypted_matrix(evaluator, items, matrix)
             if isinstance(matrix, EncryptedMatrix)
@@ -379,6 +452,7 @@ class EncryptedArray(Opaque, NotebookRepr):
             source,
             layout=layout.with_shape((*self.shape[:-1], shape[1])),
             ciphertexts=tuple(products),
+            noise=noise,
             clean=self.clean,
         )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from math import ceil, isfinite
+from math import ceil
 from typing import Literal, get_args
 
 from cipherlens.errors import InputError, PlanError
+from cipherlens.scheme.arguments import real_number, whole_number
 from cipherlens.scheme.array_layout import ArrayLayout, power_of_two, powers_below
+from cipherlens.scheme.array_noise import ArrayNoise
 from cipherlens.scheme.comparison import DEFAULT_ERROR, plan_comparison, polynomial_noise, rounding_noise
 from cipherlens.scheme.diagonals import DiagonalSteps
 from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, merge_requests, rotation
@@ -66,17 +68,40 @@ class ArrayPlan:
     scale_bits: int | None = None
 
     def __post_init__(self) -> None:
+        self._check_types()
         listed = tuple(self.operations)
         if self.matmul is not None and "matmul" not in listed:
             listed += ("matmul",)
         if self.margin is not None and "greater" not in listed:
             listed += ("greater",)
         object.__setattr__(self, "operations", listed)
-        if not isinstance(self.shape, Sequence):
-            raise InputError(f"A shape is a tuple of whole numbers, not {self.shape!r}; for a vector give (n,).")
-        object.__setattr__(self, "shape", tuple(self.shape))
         self._check()
         _ = self.parameters  # planning refuses here rather than later
+
+    def _check_types(self) -> None:
+        """Numbers of any kind become int and float."""
+        if not isinstance(self.shape, Sequence) or isinstance(self.shape, str):
+            raise InputError(f"A shape is a tuple of whole numbers, not {self.shape!r}; for a vector give (n,).")
+        if isinstance(self.operations, str) or not isinstance(self.operations, Sequence):
+            raise InputError(f"Operations are a list of names, not {self.operations!r}; give for instance [\"multiply\"].")
+        if self.matmul is not None and (not isinstance(self.matmul, Sequence) or len(self.matmul) != 2):
+            raise InputError(f"The size of a matrix is (rows, columns), not {self.matmul!r}; give two whole numbers.")
+        values: dict[str, object] = {
+            "shape": tuple(whole_number(n, "Every length in a shape") for n in self.shape),
+            "depth": whole_number(self.depth, "The depth"),
+            "bound": real_number(self.bound, "The bound"),
+            "error": real_number(self.error, "The error of a comparison"),
+        }
+        if self.matmul is not None:
+            values["matmul"] = tuple(whole_number(n, "Every length of a matrix") for n in self.matmul)
+        if self.margin is not None:
+            values["margin"] = real_number(self.margin, "The margin")
+        if self.ring_dimension is not None:
+            values["ring_dimension"] = whole_number(self.ring_dimension, "The ring dimension")
+        if self.scale_bits is not None:
+            values["scale_bits"] = whole_number(self.scale_bits, "The bits of a level")
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def _check(self) -> None:
         if not 1 <= len(self.shape) <= 2 or any(n < 1 for n in self.shape):
@@ -86,7 +111,11 @@ class ArrayPlan:
             raise InputError(f"{unknown[0]!r} is no operation; there are {', '.join(get_args(Operation))}.")
         if self.depth < 0:
             raise InputError(f"A depth of {self.depth} levels is negative; give 0 or more.")
-        if not (isfinite(self.bound) and 2.0**-20 <= self.bound <= 2.0**40):
+        if self.ring_dimension is not None and self.ring_dimension not in RINGS:
+            raise InputError(
+                f"A ring has dimension {', '.join(map(str, RINGS))}, not {self.ring_dimension}; leave ring_dimension out."
+            )
+        if not 2.0**-20 <= self.bound <= 2.0**40:
             raise InputError(f"The bound must lie between 2^-20 and 2^40, not be {self.bound!r}; rescale the values.")
         if self.scale_bits is not None and not 26 <= self.scale_bits <= 41:
             raise InputError(f"A level has 26 to 41 bits, not {self.scale_bits}; leave scale_bits out.")
@@ -113,6 +142,31 @@ class ArrayPlan:
         """Largest |value| that may come up anywhere; larger ones wrap around, which decryption mostly notices."""
         return self.unit * self.parameters.primes[0] / (4.0 * self.parameters.scales[0])
 
+    @property
+    def noise(self) -> ArrayNoise:
+        """Estimates of errors in this ring."""
+        return ArrayNoise(self.parameters)
+
+    def expected_error(self) -> tuple[float, float]:
+        """Largest absolute errors to expect: of fresh values, and after the listed operations on values within the
+        bound and clear numbers of size 1. Comparisons have their own error."""
+        noise, unit, level = self.noise, self.unit, self.levels
+        fresh = error = noise.fresh(level)
+        for operation in self.operations:
+            if operation == "greater":
+                continue
+            if operation == "multiply":
+                error = noise.product(error, error, unit, level)
+            elif operation == "matmul" and self.matmul is not None:
+                rows = self.matmul[0]
+                error = noise.matrix_product(error, rows**0.5, rows, level)
+            else:
+                error = noise.total(error, len(self.rotations(operation)), self.layout.ciphertexts, level)
+                if operation == "sum_axis_1":
+                    error = noise.clear_product(error, 1.0, level)
+            level -= self.cost(operation)
+        return unit * fresh, unit * error
+
     def comparison(self, margin: float | None = None, *, levels: int | None = None) -> CompositeSign:
         """The composite that `greater` evaluates for this margin (relative to the bound) or the planned one.
 
@@ -129,7 +183,7 @@ class ArrayPlan:
         return composite
 
     def _composite(self, margin: float | None = None, levels: int | None = None) -> CompositeSign:
-        margin = self.margin if margin is None else margin
+        margin = self.margin if margin is None else real_number(margin, "The margin")
         if margin is None:
             raise PlanError(
                 "Encrypted numbers compare only outside a margin and none was planned; "
@@ -256,6 +310,10 @@ class ArrayPlan:
             f"levels: {', '.join(f'{o} {self.cost(o)}' for o in self.operations) or 'no operation'}"
             + (f", {self.depth} more" if self.depth else ""),
         ]
+        fresh, after = self.expected_error()
+        lines.insert(
+            1, f"absolute errors up to about {fresh:.2g} when fresh, {after:.2g} after these operations (bound {self.bound:g})"
+        )
         if self.margin is not None:
             c = self.comparison()
             lines.append(

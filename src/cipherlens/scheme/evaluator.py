@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from math import log2, prod
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +23,9 @@ from cipherlens.scheme.types import Limbs, Slots
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+COARSEST_FACTOR = 2.0**-10
+"""Largest error of a real factor that `combine` turns into an integer; changes of level stay below 2^-20."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +59,43 @@ class Evaluator:
         with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(lambda item: function(single, item), items))
 
-    def key(self, number: int) -> Limbs:
-        """The switching key of this number; KeyMismatch when there is none."""
+    def key(self, number: int, limbs: int = 1) -> Limbs:
+        """The switching key of this number; KeyMismatch when there is none that serves so many limbs."""
         if self.keys is None:
             raise KeyMismatch("this operation needs the owner's evaluation keys")
-        return self.keys[number].data
+        data = self.keys[number].data
+        highest = data.shape[2] - len(self.engine.parameters.special_primes) - 1
+        if limbs - 1 > highest:
+            raise KeyMismatch(
+                f"the key for this operation serves ciphertexts up to level {highest}, not {limbs - 1}; bring the "
+                "ciphertext down with `at_level` first, or plan the operation earlier"
+            )
+        return data
 
     def scale(self, level: int) -> float:
-        """The scale that belongs to a level."""
-        return self.engine.parameters.scales[level]
+        """The scale that belongs to a level; PlanError when there is no such level."""
+        scales = self.engine.parameters.scales
+        if not 0 <= level < len(scales):
+            raise PlanError(f"there is no level {level}; these parameters have 0 to {len(scales) - 1}")
+        return scales[level]
+
+    @staticmethod
+    def require_two_parts(*items: Ciphertext) -> None:
+        """PlanError for a product that is not relinearised yet: its third part would be lost."""
+        if any(x.parts != 2 for x in items):
+            raise PlanError(
+                "this operation takes ciphertexts of two parts, and a product of two ciphertexts has three; "
+                "relinearise it first"
+            )
+
+    def require_room(self, scale: float, limbs: int) -> None:
+        """PlanError when even values below 1 would wrap around at this scale."""
+        modulus = prod(self.engine.parameters.primes[:limbs])
+        if not 0 < 2 * scale < modulus:
+            raise PlanError(
+                f"a scale of {scale:.6g} does not fit the modulus of 2^{log2(modulus):.1f} at level {limbs - 1}; "
+                "rescale first, or plan the task with more levels"
+            )
 
     @staticmethod
     def _same(a: Ciphertext, b: Ciphertext | Plaintext) -> None:
@@ -72,13 +104,6 @@ class Evaluator:
                 f"operands differ: level {a.level} at scale {a.scale:.6g} and level {b.limbs - 1} at scale "
                 f"{b.scale:.6g}; bring both to one level with `at_level` first"
             )
-
-    def _residues(self, value: int, limbs: int) -> list[float]:
-        residues = []
-        for prime in self.engine.parameters.primes[:limbs]:
-            r = value % prime
-            residues.append(float(r - prime if r > prime // 2 else r))
-        return residues
 
     # ---- encoding ---------------------------------------------------------------------------------------------
 
@@ -107,7 +132,9 @@ class Evaluator:
         return self.combine([(a, -1.0)], a.scale)
 
     def total(self, items: Sequence[Ciphertext]) -> Ciphertext:
-        """The sum of ciphertexts of one level and scale."""
+        """The sum of ciphertexts of one level and scale; PlanError when there are none or they differ."""
+        if not items:
+            raise PlanError("a sum needs at least one ciphertext")
         result = items[0]
         for item in items[1:]:
             result = self.add(result, item)
@@ -122,13 +149,14 @@ class Evaluator:
 
     def tensor(self, a: Sequence[Ciphertext], b: Sequence[Ciphertext]) -> Ciphertext:
         """sum_t a[t] * b[t] as three parts, neither relinearised nor rescaled; no level, no key switch."""
+        _require_pairs(a, b)
         for x, y in zip(a, b, strict=True):
             self._same(x, a[0])
             self._same(y, b[0])
-            if x.parts != 2 or y.parts != 2:
-                raise PlanError("products are of ciphertexts of two parts; relinearise first")
+        self.require_two_parts(*a, *b)
         if a[0].limbs != b[0].limbs:
             raise PlanError(f"factors at levels {a[0].level} and {b[0].level}; bring both to one level first")
+        self.require_room(a[0].scale * b[0].scale, a[0].limbs)
         data = self.engine.ring.tensor([x.data for x in a], [y.data for y in b], self.threads)
         return Ciphertext(data, a[0].scale * b[0].scale)
 
@@ -138,7 +166,7 @@ class Evaluator:
             raise PlanError(f"relinearising takes a product of three parts, not a ciphertext of {a.parts}")
         scale = self._divided_scale(a, 1) if rescale else a.scale
         data = self.engine.ring.key_switch(
-            a.data[2], self.key(RELINEARISATION), a.data[0], a.data[1], 1, rescale, self.threads
+            a.data[2], self.key(RELINEARISATION, a.limbs), a.data[0], a.data[1], 1, rescale, self.threads
         )
         return Ciphertext(data, scale)
 
@@ -146,12 +174,13 @@ class Evaluator:
         """a * b: one level (none without rescale), one key switch. Equals relinearise(tensor([a], [b])) bit for bit."""
         if a.limbs != b.limbs:
             raise PlanError(f"factors at levels {a.level} and {b.level}; bring both to one level first")
-        if a.parts != 2 or b.parts != 2:
-            raise PlanError("products are of ciphertexts of two parts; relinearise first")
+        self.require_two_parts(a, b)
         scale = a.scale * b.scale
         if rescale:
             scale = self._divided_scale(Ciphertext(a.data, scale), 1)
-        data = self.engine.ring.multiply(a.data, b.data, self.key(RELINEARISATION), rescale, self.threads)
+        self.require_room(a.scale * b.scale, a.limbs)
+        key = self.key(RELINEARISATION, a.limbs)
+        data = self.engine.ring.multiply(a.data, b.data, key, rescale, self.threads)
         return Ciphertext(data, scale)
 
     def multiply_plain(self, a: Ciphertext, b: Plaintext) -> Ciphertext:
@@ -160,10 +189,14 @@ class Evaluator:
 
     def plain_products(self, a: Sequence[Ciphertext], b: Sequence[Plaintext]) -> Ciphertext:
         """sum_t a[t] * b[t] for clear b, not rescaled; no key switch."""
+        _require_pairs(a, b)
         for x in a:
             self._same(x, a[0])
+        if any(x.parts != a[0].parts for x in a):
+            raise PlanError("ciphertexts of two and of three parts in one sum of products; relinearise first")
         if any(y.limbs != a[0].limbs or y.scale != b[0].scale for y in b):
             raise PlanError("plaintexts of other levels or scales than the ciphertexts they multiply")
+        self.require_room(a[0].scale * b[0].scale, a[0].limbs)
         data = self.engine.ring.multiply_plain([x.data for x in a], [y.data for y in b], self.threads)
         return Ciphertext(data, a[0].scale * b[0].scale)
 
@@ -181,18 +214,32 @@ class Evaluator:
 
         Each real factor becomes the integer round(factor * scale / ciphertext.scale); the ciphertexts share a level
         but not necessarily a scale. This is how a ciphertext changes to the scale of another level.
+
+        Raises:
+            PlanError: no ciphertext, different levels, or scales so close that the integer is no good approximation.
+            RangeError: a factor too large for the modulus, or not finite.
         """
         if not items:
             raise PlanError("a linear combination needs at least one ciphertext")
         limbs, parts = items[0][0].limbs, items[0][0].parts
         if any(x.limbs != limbs or x.parts != parts for x, _ in items):
-            raise PlanError("the ciphertexts of a linear combination must share a level")
-        residues = [self._residues(round(factor * (scale / x.scale)), limbs) for x, factor in items]
+            raise PlanError("the ciphertexts of a linear combination must share a level and their number of parts")
+        self.require_room(scale, limbs)
+        residues = [self.engine.constant(factor, scale / x.scale, limbs) for x, factor in items]
+        for x, factor in items:
+            ratio = scale / x.scale
+            if abs(round(factor * ratio) - factor * ratio) > ratio * COARSEST_FACTOR:
+                raise PlanError(
+                    f"the factor {factor:.6g} is no whole number, and a scale {ratio:.6g} times the ciphertext's cannot "
+                    "express it; give a higher scale and rescale afterwards"
+                )
         return Ciphertext(self.engine.ring.multiply_scalars([x.data for x, _ in items], residues, self.threads), scale)
 
     # ---- levels -----------------------------------------------------------------------------------------------
 
     def _divided_scale(self, a: Ciphertext, levels: int) -> float:
+        if levels < 1:
+            raise PlanError(f"a rescale drops at least one prime, not {levels}")
         if levels > a.level:
             raise PlanError("no level is left for another product; plan the task with more levels")
         scale = a.scale
@@ -209,6 +256,9 @@ class Evaluator:
         """Drop primes down to a level without dividing: values and scale stay. No key switch."""
         if level > a.level:
             raise PlanError(f"a ciphertext at level {a.level} cannot be raised to level {level}")
+        if level < 0:
+            raise PlanError(f"there is no level {level}; 0 is the lowest")
+        self.require_room(a.scale, level + 1)
         if level == a.level:
             return a
         data = self.engine.ring.empty((a.parts, level + 1, self.engine.ring.n))
@@ -219,6 +269,8 @@ class Evaluator:
         """factor * a at a lower level and that level's own scale; no key switch."""
         if level == a.level and factor == 1.0 and a.scale == self.scale(level):
             return a
+        if level < 0:
+            raise PlanError(f"there is no level {level}; 0 is the lowest")
         if level >= a.level:
             raise PlanError(f"changing the scale of a ciphertext at level {a.level} ends below level {a.level}")
         above = self.truncate(a, level + 1)
@@ -228,9 +280,11 @@ class Evaluator:
     # ---- automorphisms ----------------------------------------------------------------------------------------
 
     def _automorphism(self, a: Ciphertext, galois: int) -> Ciphertext:
+        self.require_two_parts(a)
         if galois == 1:
             return a
-        data = self.engine.ring.key_switch(a.data[1], self.key(galois), a.data[0], None, galois, False, self.threads)
+        key = self.key(galois, a.limbs)
+        data = self.engine.ring.key_switch(a.data[1], key, a.data[0], None, galois, False, self.threads)
         return Ciphertext(data, a.scale)
 
     def rotate(self, a: Ciphertext, steps: int) -> Ciphertext:
@@ -247,6 +301,7 @@ class Evaluator:
         The decomposition, the larger part of a key switch, is done once (Halevi, Shoup, "Faster homomorphic linear
         transformations in HElib", 2018). Results equal those of single rotations bit for bit.
         """
+        self.require_two_parts(a)
         ring = self.engine.ring
         digits = ring.decompose(a.data[1], self.threads) if any(g != 1 for g in galois_elements) else None
         results = []
@@ -254,7 +309,8 @@ class Evaluator:
             if galois == 1 or digits is None:
                 results.append(a)
                 continue
-            data = ring.key_switch_digits(digits, self.key(galois), a.data[0], None, galois, False, self.threads)
+            key = self.key(galois, a.limbs)
+            data = ring.key_switch_digits(digits, key, a.data[0], None, galois, False, self.threads)
             results.append(Ciphertext(data, a.scale))
         return results
 
@@ -270,3 +326,8 @@ class Evaluator:
     def real(self, a: Ciphertext) -> Ciphertext:
         """2 Re(a) = a + conj(a): one key switch, no level. The factor is the caller's to fold elsewhere."""
         return self.add(a, self.conjugate(a))
+
+
+def _require_pairs(a: Sequence[Ciphertext], b: Sequence[Ciphertext | Plaintext]) -> None:
+    if not a or len(a) != len(b):
+        raise PlanError(f"a sum of products needs as many factors on both sides, not {len(a)} and {len(b)}")

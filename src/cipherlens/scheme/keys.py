@@ -91,7 +91,14 @@ class EvaluationKeys(NotebookRepr):
             ) from None
 
     def __repr__(self) -> str:
-        return f"EvaluationKeys({len(self.keys)} keys of {self.key_id[:8]})"
+        return f"EvaluationKeys({len(self.keys)} keys of {self.key_id[:8]}, {self.nbytes / 1e6:.1f} MB packed)"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all keys, packed as in a file; in memory, at eight bytes a residue and without seeds, they are more."""
+        p = self.parameters
+        levels = (key.data.shape[2] - len(p.special_primes) - 1 for key in self.keys.values())
+        return sum(p.switching_key_bytes(level) for level in levels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,20 +53,24 @@ class LinearTransform:
         """Encode diagonals {k: (N / 2,) values}, where result[j] = sum_k diagonals[k][j] * x[j + k].
 
         scale: of the plaintexts, the level's own by default. baby: baby steps, about the root of twice the number of
-        diagonals by default (a giant step costs about twice a baby step). threads: shared among the diagonals. Raises
-        PlanError without a diagonal.
+        diagonals by default (a giant step costs about twice a baby step). threads: shared among the diagonals.
+
+        Raises:
+            PlanError: no diagonal, or a level that there is not.
+            InputError: a diagonal of another length.
+            RangeError: a diagonal too large for the level's modulus.
         """
         if not diagonals:
             raise PlanError("a linear transform needs at least one diagonal that is not zero")
         p = engine.parameters
-        scale = p.scales[level] if scale is None else scale
+        scale = Evaluator(engine).scale(level) if scale is None else scale
         baby = baby or baby_steps(len(diagonals))
         ordered = sorted(((k % p.slots, v) for k, v in diagonals.items()), key=lambda pair: pair[0])
 
         def plaintext(evaluator: Evaluator, item: tuple[int, NDArray[np.complex128]]) -> Limbs:
             k, diagonal = item
             values = np.ascontiguousarray(np.roll(diagonal, k - k % baby), np.complex128)
-            return engine.ring.residues(engine.encoder.embed(values, scale), level + 1, evaluator.threads, True)
+            return engine.encode(values, scale, level + 1, evaluator.threads, extended=True)
 
         rows: dict[int, list[tuple[int, Limbs]]] = {}
         for (k, _), plain in zip(ordered, Evaluator(engine, threads=threads).map(plaintext, ordered), strict=True):
@@ -82,15 +86,18 @@ class LinearTransform:
     def apply(self, evaluator: Evaluator, x: Ciphertext) -> Ciphertext:
         """M x, not rescaled; no level. Key switches: one decomposition for the baby steps, one a giant step.
 
-        Raises PlanError for a ciphertext of another level, KeyMismatch when a key is missing.
+        Raises PlanError for a ciphertext of another level, of three parts or of a scale that leaves no room for the
+        product; KeyMismatch when a key is missing.
         """
         if x.level != self.level:
             raise PlanError(f"this transform is encoded for level {self.level}, not {x.level}")
+        evaluator.require_two_parts(x)
+        evaluator.require_room(x.scale * self.scale, x.limbs)
         ring, p, threads = evaluator.engine.ring, evaluator.engine.parameters, evaluator.threads
         digits = ring.decompose(x.data[1], threads)
         steps = sorted({small for row in self.rows.values() for small, _ in row})
         elements = [rotation(p, small) for small in steps]
-        keys = [None if g == 1 else evaluator.key(g) for g in elements]
+        keys = [None if g == 1 else evaluator.key(g, x.limbs) for g in elements]
         rows = [dict(row) for row in self.rows.values()]
         plain = [[row.get(small) for row in rows] for small in steps]
         sums = ring.hoisted_transform(digits, x.data, keys, elements, plain, threads)
@@ -100,7 +107,7 @@ class LinearTransform:
                 # Only the second part is divided and switched; the first joins modulo Q P as it is.
                 galois = rotation(p, giant)
                 second = ring.decompose(ring.mod_down(inner[1:], None, None, 1, threads)[0], threads)
-                ring.add_switched(total, second, inner[0], evaluator.key(galois), galois, threads)
+                ring.add_switched(total, second, inner[0], evaluator.key(galois, x.limbs), galois, threads)
         return Ciphertext(ring.mod_down(total, None, None, 1, threads), x.scale * self.scale)
 
 

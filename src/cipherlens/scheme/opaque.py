@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, NoReturn
+from typing import ClassVar, NoReturn, Self
 
 from cipherlens.errors import InputError
 
@@ -21,6 +21,21 @@ class Opaque:
         raise InputError("An encrypted number cannot become a float; its owner decrypts it with keys.decrypt.")
 
     __int__ = __complex__ = __float__
+
+    def __format__(self, specification: str) -> str:
+        if specification:
+            raise InputError("Encrypted numbers have no digits to format; format what keys.decrypt gives.")
+        return repr(self)
+
+    # Nothing in an array ever changes, so a copy is the array itself.
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("Encrypted arrays are not pickled and have no kind of file; keep them in the process.")
 
     def __array__(self, dtype: object = None, copy: object = None) -> NoReturn:
         raise InputError("An encrypted array cannot become a numpy array; its owner decrypts it with keys.decrypt.")

@@ -8,22 +8,18 @@ import numpy as np
 
 from cipherlens.scheme.chebyshev_plan import PolynomialPlan, evaluate
 from cipherlens.scheme.ciphertext import Ciphertext, Plaintext
+from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.evaluator import Evaluator
-from cipherlens.scheme.parameters import Parameters
 
 _SAME_SCALE = 2.0**-44
 """Relative distance below which two scales are one: what float64 rounds away on the way, far below any noise."""
 
 
-def constant_plaintext(parameters: Parameters, value: float, level: int, scale: float) -> Plaintext:
-    """A real number in every slot: the constant polynomial round(value * scale), at any scale."""
-    integer = round(value * scale)
-    residues = []
-    for prime in parameters.primes[: level + 1]:
-        r = integer % prime
-        residues.append(float(r - prime if r > prime // 2 else r))
+def constant_plaintext(engine: Engine, value: float, level: int, scale: float) -> Plaintext:
+    """A real number in every slot: the constant polynomial round(value * scale), at any scale that the level holds."""
+    residues = engine.constant(value, scale, level + 1)
     # The transform of a constant polynomial has the constant everywhere.
-    return Plaintext(np.repeat(np.array(residues)[:, None], parameters.ring_dimension, axis=1), scale)
+    return Plaintext(np.repeat(np.array(residues)[:, None], engine.parameters.ring_dimension, axis=1), scale)
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class CiphertextBackend:
 
     def add_constant(self, value: Ciphertext, constant: float) -> Ciphertext:
         """value + constant."""
-        plain = constant_plaintext(self.evaluator.engine.parameters, constant, value.level, value.scale)
+        plain = constant_plaintext(self.evaluator.engine, constant, value.level, value.scale)
         return self.evaluator.add_plain(value, plain)
 
     def rescale(self, value: Ciphertext) -> Ciphertext:

@@ -6,6 +6,7 @@ from cipherlens.errors import KeyMismatch
 from cipherlens.learning.recipes import missing_keys
 from cipherlens.learning.task import PublicTask
 from cipherlens.scheme.keys import EvaluationKeys
+from cipherlens.scheme.parameters import require_secure
 
 
 def check_keys(task: PublicTask, key_id: str, evaluation: EvaluationKeys) -> None:
@@ -13,7 +14,9 @@ def check_keys(task: PublicTask, key_id: str, evaluation: EvaluationKeys) -> Non
 
     Raises:
         KeyMismatch: they do not.
+        SecurityError: the ring is not inside the security table.
     """
+    require_secure(task.parameters)
     if evaluation.key_id != key_id:
         raise KeyMismatch("the evaluation keys belong to another key pair than the images; use the owner's own")
     if evaluation.parameters.id != task.parameters.id:
