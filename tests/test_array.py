@@ -1,5 +1,6 @@
 """Encrypted arrays against numpy."""
 
+import copy
 import operator
 import pickle
 import re
@@ -15,7 +16,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from cipherlens.errors import CipherlensError, FormatError, InputError, KeyMismatch, PlanError, RangeError
+from toy import ToyParameters
+
+from cipherlens.errors import (
+    CipherlensError,
+    FormatError,
+    InputError,
+    KeyMismatch,
+    PlanError,
+    RangeError,
+    SecurityError,
+)
 from cipherlens.owner.arrays import ArrayKeys
 from cipherlens.scheme.array import EncryptedArray
 from cipherlens.scheme.array_layout import ArrayLayout
@@ -79,6 +90,10 @@ ELEMENTWISE: list[tuple[str, int, Callable[[Any, Any], Any]]] = [
     ("a**2", 1, lambda a, b: a**2),
     ("a**3", 2, lambda a, b: a**3),
     ("a**1", 0, lambda a, b: a**1),
+    ("a**True", 0, lambda a, b: a**True),
+    ("a**np.int64", 1, lambda a, b: a ** np.int64(2)),
+    ("+a", 0, lambda a, b: +a),
+    ("a / 1000", 1, lambda a, b: a / 1000),
     ("a + Y", 0, lambda a, b: a + Y),
     ("Y + a", 0, lambda a, b: Y + a),
     ("Y - a", 0, lambda a, b: Y - a),
@@ -87,7 +102,7 @@ ELEMENTWISE: list[tuple[str, int, Callable[[Any, Any], Any]]] = [
     ("row - a", 0, lambda a, b: Y[0] - a),
     ("column * a", 1, lambda a, b: Y[:, :1] * a),
     ("np.float64 * a", 1, lambda a, b: np.float64(0.7) * a),
-    ("list + a", 0, lambda a, b: [1.0] * 12 + a),
+    ("list + a", 0, lambda a, b: [1.0] * 12 + a if isinstance(a, EncryptedArray) else 1.0 + a),
     ("levels meet", 1, lambda a, b: a * b + a),
     ("x^2 + 2.5 x + 1", 1, lambda a, b: a * a + 2.5 * b + 1),
 ]
@@ -97,7 +112,7 @@ ELEMENTWISE: list[tuple[str, int, Callable[[Any, Any], Any]]] = [
 def test_elementwise(
     keys: ArrayKeys, a: EncryptedArray, b: EncryptedArray, levels: int, formula: Callable[[Any, Any], Any]
 ) -> None:
-    clear = [1.0] * 12 + X if formula is ELEMENTWISE[21][2] else formula(X, Y)
+    clear = formula(X, Y)
     result = formula(a, b)
     assert isinstance(result, EncryptedArray)
     agree(keys, result, clear)
@@ -261,6 +276,21 @@ def test_greater_outside_the_margin(comparing: ArrayKeys) -> None:
     agree(comparing, counted, exact, 0.05)
 
 
+def test_signs(comparing: ArrayKeys) -> None:
+    x = RNG.uniform(-10, 10, (50, 6))
+    a = comparing.encrypt(x)
+    for margin in (None, 2**-3):
+        far = np.abs(x) >= 10 * (margin or 2**-5)
+        assert np.abs(comparing.decrypt(a.sign(margin)) - np.sign(x))[far].max() <= 0.5
+    assert a.sign().level == a.greater(0).level
+
+
+def test_inaccurate_differences_are_not_compared(comparing: ArrayKeys) -> None:
+    a = comparing.encrypt(np.ones((50, 6)))
+    with pytest.raises(RangeError, match="accurate to about"):
+        replace(a, noise=2.0**-12) > 0
+
+
 def test_comparison_noise_stays_within_the_promise() -> None:
     keys = ArrayKeys.create(ArrayPlan((4096,), margin=2**-5))
     assert keys.plan.parameters.ring_dimension == 1 << 13
@@ -316,7 +346,20 @@ REFUSED: list[tuple[str, type[Exception], str, Callable[[Any], Any]]] = [
     ("encrypted shape", InputError, "different slots", lambda a: a + a.sum(axis=1)),
     ("divide by encrypted", InputError, "no polynomial", lambda a: a / a),
     ("divide by zero", InputError, "zero", lambda a: a / 0),
+    ("divide by the least", InputError, "inverse is infinite", lambda a: a / 5e-324),
+    ("divide by tiny", RangeError, "larger bound", lambda a: a / 1e-300),
+    ("1 / a", InputError, "no polynomial", lambda a: 1 / a),
     ("power", InputError, "whole exponent", lambda a: a**-1),
+    ("broken power", InputError, "whole number, not 1.5", lambda a: a**1.5),
+    ("2**a", InputError, "clear whole exponents", lambda a: 2**a),
+    ("abs", InputError, r"a \* a.sign\(\)", abs),
+    ("format", InputError, "no digits to format", lambda a: f"{a:.2f}"),
+    ("ragged", InputError, "differ in length", lambda a: a + [[1.0], [1.0, 2.0]]),
+    ("tuple of axes", InputError, r"whole number, not \(0,\)", lambda a: a.sum(axis=(0,))),
+    ("broken axis", InputError, "whole number, not 0.5", lambda a: a.sum(axis=0.5)),
+    ("margin of text", InputError, "finite number, not 'x'", lambda a: a.greater(0, margin="x")),
+    ("margin nan", InputError, "finite number", lambda a: a.sign(np.nan)),
+    ("coarse", RangeError, "off by up to", lambda a: a * np.full(12, 15.9) * np.full(12, 15.9) * 1000 * 1000),
     ("axis", InputError, "Axis 2 does not exist", lambda a: a.sum(2)),
     ("greater", PlanError, r"plan with margin=2\*\*-5", lambda a: a > 0),
     ("matrix shape", InputError, "do not fit a product", lambda a: a @ np.ones((5, 2))),
@@ -347,6 +390,32 @@ def test_keys_must_match(keys: ArrayKeys, vectors: ArrayKeys, a: EncryptedArray)
         vectors.decrypt(a)
     with pytest.raises(KeyMismatch, match="other keys"):
         a @ other.encrypt_matrix(W)
+
+
+def test_copies_are_the_array_itself(a: EncryptedArray) -> None:
+    assert copy.copy(a) is a
+    assert copy.deepcopy([a])[0] is a
+
+
+def test_powers_share_their_halves(vectors: ArrayKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = ArrayKeys.create(ArrayPlan((8,), operations=["multiply"] * 3))
+    products = []
+    product = EncryptedArray._product
+    monkeypatch.setattr(EncryptedArray, "_product", lambda self, x: products.append(1) or product(self, x))
+    x = RNG.uniform(-1, 1, 8)
+    for exponent, count in ((1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (7, 4), (8, 3)):
+        products.clear()
+        agree(keys, keys.encrypt(x) ** exponent, x**exponent)
+        assert len(products) == count
+
+
+def test_rings_outside_the_security_table_are_refused() -> None:
+    plan = ArrayPlan((8,), operations=["multiply"])
+    p = plan.parameters
+    toy = ToyParameters(p.ring_dimension, p.primes, p.special_primes, p.digit, p.scale_bits)
+    plan.__dict__["parameters"] = toy  # where a cached_property keeps its value
+    with pytest.raises(SecurityError, match="inside the security table"):
+        ArrayKeys.create(plan)
 
 
 def test_decryption_refuses_another_scale(keys: ArrayKeys, a: EncryptedArray) -> None:
@@ -398,6 +467,57 @@ def test_overflow_is_noticed(keys: ArrayKeys) -> None:
         keys.decrypt((a * 1000).sum(axis=0))
 
 
+# ---- errors ---------------------------------------------------------------------------------------------------
+
+ESTIMATED: list[tuple[str, Callable[[Any, Any, Any], Any]]] = [
+    ("fresh", lambda a, b, w: a),
+    ("sum", lambda a, b, w: a + b),
+    ("add clear", lambda a, b, w: a + 1.5),
+    ("integer", lambda a, b, w: 7 * a),
+    ("number", lambda a, b, w: a * 0.3),
+    ("product", lambda a, b, w: a * b),
+    ("products", lambda a, b, w: a * b * a),
+    ("matrix", lambda a, b, w: a @ w),
+    ("product and matrix", lambda a, b, w: (a * b) @ w),
+    ("rows", lambda a, b, w: a.sum(axis=1)),
+    ("columns", lambda a, b, w: a.sum(axis=0)),
+    ("all", lambda a, b, w: (a * b).sum()),
+]
+
+
+@pytest.mark.parametrize("bound", [1, 4, 2**12])
+def test_errors_stay_below_their_estimate(bound: int) -> None:
+    """And the estimate is of use: with the few elements here within 2^9 of the largest error, as printed by the plan."""
+    operations = ("multiply", "multiply", "matmul", "sum_axis_1", "sum_axis_0", "sum")
+    plan = ArrayPlan((100, 16), operations=operations, matmul=(16, 16), bound=bound)
+    keys, rng, size = ArrayKeys.create(plan, threads=1), np.random.default_rng(bound), bound ** (1 / 3)
+    assert f"absolute errors up to about {keys.encrypt(0.0).error:.2g} when fresh" in str(plan)
+    x, y = rng.uniform(-size, size, (2, 100, 16))
+    matrix = rng.choice([-1.0, 1.0], (16, 16))
+    a, b = keys.encrypt(x), keys.encrypt(y)
+    for name, formula in ESTIMATED:
+        for w in (matrix, keys.encrypt_matrix(matrix)) if "matrix" in name else (matrix,):
+            encrypted = formula(a, b, w)
+            measured = np.abs(keys.decrypt(encrypted) - formula(x, y, matrix)).max()
+            assert measured <= encrypted.error <= 2**9 * measured, (name, encrypted.error, measured)
+
+
+def test_products_that_would_be_noise_are_refused() -> None:
+    """A bound of 2^30 leaves an accuracy of about 2^10; factors of 2^20 would lift that above the bound."""
+    keys = ArrayKeys.create(ArrayPlan((8,), matmul=(8, 2), bound=2**30))
+    a, matrix = keys.encrypt(np.ones(8)), np.full((8, 2), 2.0**20)
+    with pytest.raises(RangeError, match="off by up to .* where values of at most 1.074e\\+09 were planned"):
+        a @ matrix
+    with pytest.raises(RangeError, match="magnifies the error"):
+        keys.encrypt_matrix(matrix)
+    # With a bound of the size of the values and a matrix scaled down, the same product is accurate.
+    keys = ArrayKeys.create(ArrayPlan((8,), matmul=(8, 2), bound=8))
+    agree(keys, keys.encrypt(np.ones(8)) @ (matrix / 2**20), np.full(2, 8.0))
+    keys = ArrayKeys.create(ArrayPlan((8,), matmul=(8, 2), bound=2**40))
+    with pytest.raises(RangeError):
+        keys.encrypt(np.ones(8)) @ np.full((8, 2), 2.0**44)
+
+
 # ---- plans ----------------------------------------------------------------------------------------------------
 
 BAD_PLANS: list[tuple[dict[str, Any], type[Exception], str]] = [
@@ -418,6 +538,22 @@ BAD_PLANS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"shape": 8}, InputError, "for a vector"),
     ({"shape": (8,), "margin": 2**-15}, InputError, "margin must lie"),
     ({"shape": (8,), "margin": 2.0}, InputError, "margin"),
+    ({"shape": (8.5,)}, InputError, "whole number, not 8.5"),
+    ({"shape": ("a",)}, InputError, "whole number, not 'a'"),
+    ({"shape": "a"}, InputError, "tuple of whole numbers"),
+    ({"shape": (8,), "depth": 1.5}, InputError, "depth must be a whole number, not 1.5"),
+    ({"shape": (8,), "margin": "x"}, InputError, "margin must be a finite number, not 'x'"),
+    ({"shape": (8,), "bound": "x"}, InputError, "bound must be a finite number"),
+    ({"shape": (8,), "bound": np.inf}, InputError, "bound must be a finite number"),
+    ({"shape": (8,), "error": None}, InputError, "error of a comparison must be"),
+    ({"shape": (8,), "matmul": (8,)}, InputError, "two whole numbers"),
+    ({"shape": (8,), "matmul": 8}, InputError, "two whole numbers"),
+    ({"shape": (8,), "matmul": (8, 2.5)}, InputError, "whole number, not 2.5"),
+    ({"shape": (8,), "ring_dimension": 5000}, InputError, "4096, 8192, 16384, 32768, 65536, not 5000"),
+    ({"shape": (8,), "ring_dimension": 4096.0}, InputError, "whole number, not 4096.0"),
+    ({"shape": (8,), "scale_bits": 30.5}, InputError, "whole number, not 30.5"),
+    ({"shape": (8,), "operations": "multiply"}, InputError, "list of names, not 'multiply'"),
+    ({"shape": (8,), "operations": 5}, InputError, "list of names, not 5"),
     ({"shape": (8,), "margin": 2**-5, "error": 0.7}, InputError, "between 0 and 1/2"),
 ]
 
@@ -426,6 +562,12 @@ BAD_PLANS: list[tuple[dict[str, Any], type[Exception], str]] = [
 def test_plans_refuse(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         ArrayPlan(**arguments)
+
+
+def test_plans_take_numbers_of_numpy() -> None:
+    given = ArrayPlan((np.int64(8),), depth=np.int32(1), matmul=(np.int64(8), 2), bound=np.float32(2))
+    assert given == ArrayPlan((8,), depth=1, matmul=(8, 2), bound=2.0)
+    assert all(type(n) is int for n in (*given.shape, given.depth))
 
 
 def test_plans_take_the_smallest_ring() -> None:
@@ -473,6 +615,9 @@ def test_repr_shows_no_data(keys: ArrayKeys, a: EncryptedArray) -> None:
     assert "array(" not in everything
     assert len(everything) < 2500
     assert "SecretKey" not in repr(keys)
+    size = keys.plan.evaluation_key_bytes
+    assert f"{len(keys.evaluation.keys)} evaluation keys, {size / 1e6:.1f} MB packed" in str(keys)
+    assert keys.evaluation.nbytes == size
 
 
 def test_arrays_hold_nothing_secret(keys: ArrayKeys, a: EncryptedArray) -> None:

@@ -129,7 +129,7 @@ class EncryptedArray(Opaque, NotebookRepr):
         """Elementwise quotient by clear numbers: a product with their inverses."""
         if isinstance(other, EncryptedArray):
             raise InputError("Division by encrypted numbers is no polynomial; multiply by clear inverses instead.")
-        numbers = self._numbers(other)
+        numbers = self._finite(other)
         if not numbers.all():
             raise InputError("Division by zero; give divisors other than 0.")
         with np.errstate(over="ignore"):
@@ -288,6 +288,15 @@ class EncryptedArray(Opaque, NotebookRepr):
 
     def _numbers(self, values: ArrayLike) -> Floats:
         """Clear numbers as float64, checked."""
+        array = self._finite(values)
+        if array.size and np.abs(array).max() > self.plan.largest:
+            raise RangeError(
+                f"A clear operand exceeds ±{self.plan.largest:.4g}, the largest value of this plan; plan a larger bound."
+            )
+        return array
+
+    @staticmethod
+    def _finite(values: ArrayLike) -> Floats:
         try:
             array = np.asarray(values)
         except ValueError:
@@ -296,10 +305,6 @@ class EncryptedArray(Opaque, NotebookRepr):
             raise InputError(f"Encrypted arrays meet real numbers only, not {array.dtype}; convert to float64.")
         if not np.isfinite(array).all():
             raise InputError("A clear operand holds NaN or infinity; replace it first.")
-        if array.size and np.abs(array).max() > self.plan.largest:
-            raise RangeError(
-                f"A clear operand exceeds ±{self.plan.largest:.4g}, the largest value of this plan; plan a larger bound."
-            )
         return array.astype(np.float64)
 
     def _slots(self, values: ArrayLike) -> Floats:
