@@ -10,11 +10,20 @@ import pytest
 import reference
 import reference_embedding
 from reference import ReferenceRing
-from toy import KERNELS, ToyParameters, ToySecretKey, extreme_limbs_of, integers, limbs_of, reference_ring, toy_parameters
+from toy import (
+    KERNELS,
+    ToyParameters,
+    ToySecretKey,
+    extreme_limbs_of,
+    integers,
+    limbs_of,
+    reference_ring,
+    toy_parameters,
+)
 
 from cipherlens._evaluator import Ring
 from cipherlens._secret import SecretRing, sample_error, sample_ternary
-from cipherlens.owner.secret_key import SecretKey, secret_ring
+from cipherlens.owner.secret_key import secret_ring
 from cipherlens.scheme.ciphertext import Plaintext
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.expansion import SeedUse, expand
@@ -241,6 +250,21 @@ def test_key_switching(case: Case, addends: int) -> None:
                 if rescaled is not None:
                     got = ring.key_switch(c, key, add0, add1, galois, True, threads)
                     np.testing.assert_array_equal(got, rescaled, err_msg=kernel)
+                    got = ring.key_switch_digits(ring.decompose(c), key, add0, add1, galois, True, threads)
+                    np.testing.assert_array_equal(got, rescaled, err_msg=kernel)
+
+
+def test_products_relinearised_in_one_go(case: Case) -> None:
+    key = key_of(case, 235)
+    for limbs in case.limbs:
+        a, b = case.polynomials(236, limbs, 2), case.polynomials(237, limbs, 2)
+        product = case.oracle.tensor([a], [b])
+        for rescale in (False, True) if limbs > 1 else (False,):
+            expected = case.oracle.key_switch(product[2], key, product[0], product[1], 1, rescale)
+            for kernel in KERNELS:
+                for threads in (1, 2, 3):
+                    got = case.ring(kernel).multiply(a, b, key, rescale, threads)
+                    np.testing.assert_array_equal(got, expected, err_msg=kernel)
 
 
 def test_division_of_one_extended_polynomial(case: Case) -> None:

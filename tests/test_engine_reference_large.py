@@ -123,6 +123,43 @@ def test_key_switching(oracle: Oracle, limbs: int, fill: Callable[..., Limbs]) -
                 np.testing.assert_array_equal(got, expected, err_msg=kernel)
 
 
+# Sources beyond the second-level cache are converted for four targets at once, beyond the third for eight; and the last
+# group of a thread may be smaller.
+DEEP = {
+    "2^15, groups of four": toy_parameters(1 << 15, (50, 40, 40, 40, 50), (50, 49), 2),
+    "2^16, groups of eight": toy_parameters(1 << 16, (50,) + (40,) * 7 + (50,), (50, 49, 48, 47, 46), 5),
+}
+
+
+@pytest.mark.parametrize("shape", DEEP)
+def test_key_switching_in_the_largest_rings(shape: str) -> None:
+    p = DEEP[shape]
+    oracle, rng = Oracle(p, Engine(p, "portable").ring), np.random.default_rng(p.ring_dimension)
+    limbs, n, galois = len(p.primes), p.ring_dimension, 5
+    a, b = (extreme_limbs_of(p.primes, n, rng, (2,)), limbs_of(p.primes, n, rng, (2,)))
+    key = limbs_of(p.primes + p.special_primes, n, rng, (p.digits(limbs), 2))
+    extended, chain = oracle.prime_indices(limbs, True), range(limbs)
+    digits = oracle.decompose(a[1])
+    inner = oracle.inner_product(digits, key)
+    down = oracle.divide(inner, extended, limbs)
+    rescaled = oracle.divide(inner, extended, limbs - 1)
+    tail = len(p.special_primes)
+    shorter = oracle.divide(b[:1], chain, limbs - tail) if tail < limbs else None
+    for kernel in KERNELS:
+        ring = Engine(p, kernel).ring
+        turned = ring.automorphism(down, galois)  # itself compared with integers in small rings
+        for threads in (1, 2, 3):
+            np.testing.assert_array_equal(ring.decompose(a[1], threads), digits, err_msg=kernel)
+            np.testing.assert_array_equal(ring.mod_down(inner, None, None, 1, threads), down, err_msg=kernel)
+            for element, rescale, expected in ((1, False, down), (galois, False, turned), (1, True, rescaled)):
+                got = ring.key_switch(a[1], key, None, None, element, rescale, threads)
+                np.testing.assert_array_equal(got, expected, err_msg=kernel)
+                got = ring.key_switch_digits(digits, key, None, None, element, rescale, threads)
+                np.testing.assert_array_equal(got, expected, err_msg=kernel)
+            if shorter is not None:
+                np.testing.assert_array_equal(ring.divide(b[:1], tail, threads), shorter, err_msg=kernel)
+
+
 def test_division_by_several_primes(oracle: Oracle) -> None:
     p = PARAMETERS
     x = limbs_of(p.primes, p.ring_dimension, np.random.default_rng(1), (2,))

@@ -21,7 +21,6 @@ from cipherlens.learning.encrypted_images import EncryptedImages
 from cipherlens.learning.results import Reply, TrainedModel
 from cipherlens.owner import Keys, OwnerSecrets
 from cipherlens.owner.sealed import new_sealing_keys, unseal, unwrap
-from cipherlens.owner.secret_key import SecretKey
 from cipherlens.planning.plan import plan
 from cipherlens.planning.task import Task
 from cipherlens.scheme.engine import Engine

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cipherlens.errors import InputError, KeyMismatch, PlanError, RangeError
-from cipherlens.scheme.arguments import real_number, whole_number
+from cipherlens.scheme.arguments import whole_number
 from cipherlens.scheme.array_layout import ArrayLayout, Floats, powers_below
 from cipherlens.scheme.array_noise import COARSEST_ERROR
 from cipherlens.scheme.array_plan import ArrayPlan

@@ -83,7 +83,9 @@ class ArrayPlan:
         if not isinstance(self.shape, Sequence) or isinstance(self.shape, str):
             raise InputError(f"A shape is a tuple of whole numbers, not {self.shape!r}; for a vector give (n,).")
         if isinstance(self.operations, str) or not isinstance(self.operations, Sequence):
-            raise InputError(f"Operations are a list of names, not {self.operations!r}; give for instance [\"multiply\"].")
+            raise InputError(
+                f'Operations are a list of names, not {self.operations!r}; give for instance ["multiply"].'
+            )
         if self.matmul is not None and (not isinstance(self.matmul, Sequence) or len(self.matmul) != 2):
             raise InputError(f"The size of a matrix is (rows, columns), not {self.matmul!r}; give two whole numbers.")
         values: dict[str, object] = {
@@ -312,7 +314,8 @@ class ArrayPlan:
         ]
         fresh, after = self.expected_error()
         lines.insert(
-            1, f"absolute errors up to about {fresh:.2g} when fresh, {after:.2g} after these operations (bound {self.bound:g})"
+            1,
+            f"absolute errors up to about {fresh:.2g} when fresh, {after:.2g} after these operations (bound {self.bound:g})",
         )
         if self.margin is not None:
             c = self.comparison()
