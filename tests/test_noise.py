@@ -24,9 +24,12 @@ from toy import owner_and_evaluator, random_slots
 
 from cipherlens.owner.randomness import fresh_error, fresh_ternary
 from cipherlens.owner.secret_key import SecretKey, secret_ring
+from cipherlens.scheme.array_layout import ArrayLayout
 from cipherlens.scheme.ciphertext import Ciphertext
+from cipherlens.scheme.diagonals import DiagonalSteps, EncryptedMatrix, multiply_encrypted_matrix
 from cipherlens.scheme.evaluator import Evaluator
 from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, conjugation, rotation
+from cipherlens.scheme.linear_transform import LinearTransform
 from cipherlens.scheme.parameters import Parameters
 from cipherlens.scheme.types import Slots
 
@@ -98,6 +101,17 @@ class Bounds:
         added = self.switching(limbs) / last + self.division(special + 1)
         return w * e + z * f + e * f + added / scale_after
 
+    def transform(self, before: float, baby: Sequence[int], giants: int, limbs: int, scale: float) -> float:
+        """A double-hoisted transform of slots of magnitude 1 with diagonals of magnitude 1, encoded at `scale` as the
+        ciphertext is; baby[j] of the terms took a key switch. Terms add as variances. Before the division by P each term
+        carries the error, that of its key switch without a division, and the rounding of its diagonal; every giant step
+        divides, rounds and switches once at the product's scale, and the sum is divided once."""
+        terms, switched = len(baby), sum(baby)
+        inner = sqrt(terms) * (before + self.one(ROUNDING) / scale) + sqrt(switched) * self.switching(limbs) / scale
+        special = len(self.parameters.special_primes)
+        outer = sqrt(giants) * (self.switching(limbs) + self.division(special)) + self.division(special)
+        return inner + outer / scale**2
+
     def at_level(self, before: float, size: float, scale_before: float, wanted: float, scale_after: float) -> float:
         """A product with an integer that is wrong by at most 1/2 unit of `wanted / scale_before`, then a rescale."""
         return self.rescale(before + size * 0.5 * scale_before / wanted, scale_after)
@@ -141,7 +155,7 @@ class Laboratory:
 def laboratory(request: pytest.FixtureRequest) -> Laboratory:
     p = PARAMETERS[cast(str, request.param)]
     top, rng = p.top_level, np.random.default_rng(1)
-    numbers = (RELINEARISATION, rotation(p, 1), conjugation(p))
+    numbers = (RELINEARISATION, *(rotation(p, steps) for steps in (1, 2, 4)), conjugation(p))
     owner, evaluator = owner_and_evaluator(p, [KeyRequest(number, top) for number in numbers])
     z, w = (np.exp(2j * np.pi * rng.uniform(size=p.slots)) for _ in range(2))
     return Laboratory(owner, evaluator, z, w, *(owner.encrypt(evaluator.encode(v, top)) for v in (z, w)))
@@ -189,6 +203,66 @@ def test_product_with_a_plaintext(laboratory: Laboratory) -> None:
     laboratory.check(product, laboratory.z * laboratory.w, bound)
     lower = e.rescale(product)
     laboratory.check(lower, laboratory.z * laboratory.w, laboratory.bounds.rescale(bound, lower.scale))
+
+
+def test_sum_with_a_plaintext(laboratory: Laboratory) -> None:
+    """The rounding of the plaintext joins the error as variances do."""
+    e, cz, bounds = laboratory.evaluator, laboratory.cz, laboratory.bounds
+    bound = bounds.one(ERROR + 2 * ROUNDING) / cz.scale
+    laboratory.check(e.add_plain(cz, e.encode(laboratory.w, cz.level)), laboratory.z + laboratory.w, bound)
+
+
+def test_linear_combinations(laboratory: Laboratory) -> None:
+    """Each factor is wrong by at most half a unit of the ratio of scales; errors add as variances."""
+    e, z, w, cz, cw = laboratory.evaluator, laboratory.z, laboratory.w, laboratory.cz, laboratory.cw
+    for ratio, factors in ((2.0**20, (1.5, -2.25)), (2.0**20, (1 / 3, 0.7)), (1.0, (3.0, -4.0))):
+        combined = e.combine([(cz, factors[0]), (cw, factors[1])], cz.scale * ratio)
+        bound = sqrt(factors[0] ** 2 + factors[1] ** 2) * laboratory.fresh + 2 * 0.5 / ratio
+        if ratio == 1.0:
+            bound -= 2 * 0.5  # whole factors are exact
+        laboratory.check(combined, factors[0] * z + factors[1] * w, bound)
+
+
+@pytest.mark.parametrize(("offsets", "small"), [((0, 1), 2), ((0, 1, 2, 3), 2), ((0, 1, 2, 4, 5), 2), ((4,), 4)])
+def test_linear_transforms(laboratory: Laboratory, offsets: tuple[int, ...], small: int) -> None:
+    e, z, cz, bounds = laboratory.evaluator, laboratory.z, laboratory.cz, laboratory.bounds
+    rng, slots = np.random.default_rng(11), laboratory.evaluator.engine.parameters.slots
+    diagonals = {k: np.exp(2j * np.pi * rng.uniform(size=slots)) for k in offsets}
+    transform = LinearTransform.encode(e.engine, diagonals, cz.level, baby=small)
+    product = transform.apply(e, cz)
+    expected = sum((d * np.roll(z, -k) for k, d in diagonals.items()), np.zeros_like(z))
+    giants = len({k - k % small for k in offsets} - {0})
+    bound = bounds.transform(laboratory.fresh, [int(k % small > 0) for k in offsets], giants, cz.limbs, cz.scale)
+    laboratory.check(product, expected, bound)
+    lower = e.rescale(product)
+    laboratory.check(lower, expected, bounds.rescale(bound, lower.scale))
+
+
+def test_encrypted_matrices(laboratory: Laboratory) -> None:
+    """Hoisted rotations times encrypted diagonals, summed, relinearised and rotated once a giant step, rescaled."""
+    e, bounds, p = laboratory.evaluator, laboratory.bounds, laboratory.evaluator.engine.parameters
+    rng, size, stride = np.random.default_rng(12), 4, 8
+    steps, layout = DiagonalSteps(size, 1), ArrayLayout(p.slots, stride, (p.slots // stride, size))
+    matrix, x = rng.choice([-1.0, 1.0], (size, 1)), rng.choice([-1.0, 1.0], layout.shape)
+    top = p.top_level
+    cx = laboratory.owner.encrypt(e.encode(layout.pack(x)[0].astype(np.complex128), top))
+    moved = steps.moved_diagonals(matrix, p.slots, stride)
+    rotations = {rotation(p, r) for r in steps.rotations(size, 1)}
+    keys = laboratory.owner.evaluation_keys([KeyRequest(number, top) for number in {RELINEARISATION, *rotations}])
+    encrypted = EncryptedMatrix(
+        (size, 1), stride, steps, laboratory.owner.key_id,
+        {m2: tuple((m1, laboratory.owner.encrypt(e.encode(d.astype(np.complex128), top))) for m1, d in row)
+         for m2, row in moved.items()},
+    )  # fmt: skip
+    (product,) = multiply_encrypted_matrix(Evaluator(e.engine, keys), [cx], encrypted)
+    slots = np.zeros(p.slots, np.complex128)
+    slots[::stride] = (x @ matrix)[:, 0]
+    # One slot of a row meets `size` products of ±1; the diagonals' errors meet x in all of them.
+    rotated = bounds.automorphism(laboratory.fresh, cx.limbs, cx.scale)
+    terms = sum(len(row) for row in moved.values())
+    inner = sqrt(terms) * (rotated + laboratory.fresh + rotated * laboratory.fresh)
+    giants = len(moved) * 2 * (bounds.switching(cx.limbs) + bounds.division(len(p.special_primes))) / cx.scale**2
+    laboratory.check(product, slots, bounds.rescale(inner + giants, product.scale))
 
 
 def test_rescaling(laboratory: Laboratory) -> None:
