@@ -338,6 +338,25 @@ def test_parameters_above_the_security_table(work: Workflow, refused: Run) -> No
     refused(*train("weak.cl"), words="at 128-bit security")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "task.cl", "task.public.cl", "KEYS/secret.cl", "KEYS/public.cl", EVALUATION, "data.cl", "model.cl", "reply.cl",
+    ],
+)  # fmt: skip
+def test_parameters_above_the_security_table_in_every_kind_of_file(work: Workflow, refused: Run, name: str) -> None:
+    """The header of each kind, right but for its ring dimension."""
+    with Reader.open(work / name, None) as reader:
+        header: Any = dict(reader.header)
+    if "task" in header:
+        header["task"]["parameters"]["ring_dimension"] = 4096
+    else:
+        header["parameters"]["ring_dimension"] = 4096
+    weak = rewrite(work / name, work / "weak.cl", **header)
+    words = "is above 106, the most that ring dimension 4096 allows at 128-bit security"
+    refused("inspect", weak, words=words)
+
+
 def test_recompute_finds_any_difference(work: Workflow) -> None:
     """A reply that decrypts to the same scores but is not what the server was asked to compute."""
     inputs = ("--model", "model.cl", "--data", "query.cl", "--evaluation-keys", EVALUATION)

@@ -127,6 +127,38 @@ def test_json_is_one_object_on_stdout(work: Workflow) -> None:
     assert (work / "json-model.cl").read_bytes() == (work / "model.cl").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "residues"),
+    [
+        ("task.cl", "task", False),
+        ("task.public.cl", "public_task", False),
+        ("KEYS/secret.cl", "secret_key", False),
+        ("KEYS/public.cl", "public_key", True),
+        ("KEYS/evaluation.cl", "evaluation_keys", True),
+        ("data.cl", "images", True),
+        ("model.cl", "model", True),
+        ("reply.cl", "reply", True),
+    ],
+)
+def test_inspect_reads_every_kind_of_file(
+    work: Workflow, capsys: pytest.CaptureFixture[str], name: str, kind: str, residues: bool
+) -> None:
+    def inspect(path: str, *options: str) -> str:
+        assert main(["inspect", str(work / path), *options]) == 0
+        return capsys.readouterr().out
+
+    found, public = (json.loads(inspect(path, "--json")) for path in (name, "KEYS/public.cl"))
+    assert found["kind"] == kind
+    assert found["parameters"] == public["parameters"] and found["parameters_id"] == public["parameters_id"]
+    assert found["security_margin_bits"] >= 0
+    assert (found["residues_checked"] > 0) is residues
+    assert found.get("key_id", public["key_id"]) == public["key_id"]
+    assert ("key_id" in found) is ("task" not in kind)
+    said, n = inspect(name), public["parameters"]["ring_dimension"]
+    assert f"128 bits: N = 2^{n.bit_length() - 1} allows log2(QP) <=" in said
+    assert ("not for the server" in said) is (kind == "task")
+
+
 def test_json_of_a_failure(work: Workflow) -> None:
     done = work.run("inspect", "nowhere.cl", "--json", ok=False)
     assert done.returncode == 1 and done.stderr == "cipherlens: there is no file nowhere.cl\n"

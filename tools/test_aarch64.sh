@@ -1,19 +1,28 @@
 #!/bin/sh
 # Compile the core's own test for AArch64 and run it under emulation, next to the same test on this machine: both must
-# pass and end with the same digest.
+# pass and end with the digest that core/tests/digests.txt records for every kernel.
 #
-# On Debian or Ubuntu it needs: cmake make g++ g++-aarch64-linux-gnu qemu-user
+#   tools/test_aarch64.sh             check
+#   tools/test_aarch64.sh --record    after a change of the test: write what these runs ended with to digests.txt
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-build=${1:-$root/build/core-tests}
+build=$root/build/core-tests
+record=$root/core/tests/digests.txt
 
-for tool in cmake aarch64-linux-gnu-g++ qemu-aarch64; do
-    command -v "$tool" > /dev/null || {
-        echo "$tool is missing; install: cmake make g++ g++-aarch64-linux-gnu qemu-user" >&2
-        exit 2
-    }
-done
+missing=
+need() {  # command, the package of Debian and Ubuntu that has it
+    command -v "$1" > /dev/null || missing="$missing $2"
+}
+need cmake cmake
+need make make
+need c++ g++
+need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
+need qemu-aarch64 qemu-user
+if [ -n "$missing" ]; then
+    echo "Something is missing here. Install it with:  sudo apt-get install$missing" >&2
+    exit 2
+fi
 
 mkdir -p "$build"
 compile() {  # directory, further options of cmake
@@ -33,7 +42,15 @@ emulated=$(qemu-aarch64 "$build/aarch64/core_test") || { echo "$emulated"; exit 
 echo "AArch64 (emulated):"
 echo "$emulated"
 
-if [ "$(echo "$native" | tail -n 1)" != "$(echo "$emulated" | tail -n 1)" ]; then
+digest=$(echo "$native" | tail -n 1)
+if [ "$digest" != "$(echo "$emulated" | tail -n 1)" ]; then
     echo "the two machines disagree" >&2
+    exit 1
+fi
+found=$(printf '%s\n%s\n' "$native" "$emulated" | sed -n "s/ checked\$/ ${digest#digest }/p" | sort -u)
+if [ "${1:-}" = --record ]; then
+    { sed -n '/^#/p' "$record"; echo "$found"; } > "$record.new" && mv "$record.new" "$record"
+elif [ "$(echo "$found" | grep -vxFf "$record" | wc -l)" -gt 0 ]; then
+    echo "$record records other digests; if the test was changed on purpose, run this with --record" >&2
     exit 1
 fi

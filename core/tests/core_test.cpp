@@ -426,6 +426,101 @@ void test_ring(const std::string& kernel, int threads, Digest& digest) {
     expect(error(lower, limbs - 1, after, [&](std::size_t j) { return z[j] * z[j]; }) < 0x1p-14, kernel + " product");
 }
 
+// ---- every operation of a ring -------------------------------------------------------------------------------------
+
+// On arbitrary residues, in digits of two primes with a partial last one: what is computed in one go equals what is
+// computed step by step.
+void test_operations(const std::string& kernel, int threads, Digest& digest) {
+    const std::size_t n = 2048, limbs = 3, special = 2, top = limbs + special, digits = 2;
+    // 40, 30, 30 | 41, 41 bits, each 1 modulo 2^13
+    const std::vector<std::int64_t> primes{1099511480321, 1073643521, 1073872897, 2199022927873, 2199023190017};
+    const Ring ring(n, primes, special, 2, kernel, true);
+    Words words{78};
+    std::vector<std::size_t> all{0, 1, 2, 3, 4}, chain{0, 1, 2};
+    const auto polynomials = [&](std::size_t count, const std::vector<std::size_t>& indices) {
+        Limb out;
+        for (std::size_t i = 0; i < count; ++i) {
+            const Limb one = uniform(ring, indices, words);
+            out.insert(out.end(), one.begin(), one.end());
+        }
+        return out;
+    };
+    const auto same = [&](const Limb& found, const Limb& expected, const char* what) {
+        expect(equal(found, expected), kernel + " " + what + " on " + std::to_string(threads) + " threads");
+        digest.add(found);
+    };
+    const Limb a = polynomials(2, chain), b = polynomials(2, chain), key = polynomials(2 * digits, all);
+    const double *a0 = a.data(), *a1 = a0 + limbs * n, *b0 = b.data(), *b1 = b0 + limbs * n;
+
+    Limb parts(digits * top * n), inner(2 * top * n), down(2 * limbs * n), got(2 * limbs * n);
+    ring.decompose(parts.data(), a1, limbs, threads);
+    ring.inner_product(inner.data(), parts.data(), limbs, key.data(), limbs, threads);
+    ring.mod_down(down.data(), inner.data(), 2, limbs, b0, b1, 5, threads);
+    digest.add(parts), digest.add(inner), digest.add(down);
+    ring.key_switch(got.data(), a1, limbs, key.data(), limbs, b0, b1, 5, false, threads);
+    same(got, down, "key switch in one go");
+    ring.key_switch_digits(got.data(), parts.data(), limbs, key.data(), limbs, b0, b1, 5, false, threads);
+    same(got, down, "key switch from stored digits");
+    Limb rescaled(2 * (limbs - 1) * n), lower(2 * (limbs - 1) * n);
+    ring.key_switch(rescaled.data(), a1, limbs, key.data(), limbs, b0, b1, 1, true, threads);
+    ring.key_switch_digits(lower.data(), parts.data(), limbs, key.data(), limbs, b0, b1, 1, true, threads);
+    same(lower, rescaled, "key switch and rescale from stored digits");
+
+    Limb product(3 * limbs * n);
+    sum_tensor_products(ring, product.data(), {a0}, {b0}, limbs, threads);
+    ring.key_switch(down.data(), product.data() + 2 * limbs * n, limbs, key.data(), limbs, product.data(),
+                    product.data() + limbs * n, 1, false, threads);
+    ring.multiply(got.data(), a0, b0, limbs, key.data(), limbs, false, threads);
+    same(got, down, "product in one go");
+    ring.key_switch(rescaled.data(), product.data() + 2 * limbs * n, limbs, key.data(), limbs, product.data(),
+                    product.data() + limbs * n, 1, true, threads);
+    ring.multiply(lower.data(), a0, b0, limbs, key.data(), limbs, true, threads);
+    same(lower, rescaled, "product and rescale in one go");
+
+    // One row whose factor is 1 is a rotation, another holds the ciphertext itself too.
+    const Limb ones(top * n, 1.0), plain = polynomials(2, all);
+    Limb rows(2 * 2 * top * n), row(2 * top * n);
+    ring.hoisted_transform(rows.data(), parts.data(), a0, a1, limbs, {nullptr, key.data()}, {0, limbs}, {1, 5},
+                           {{nullptr, plain.data()}, {ones.data(), plain.data() + top * n}}, threads);
+    digest.add(rows);
+    row.assign(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(2 * top * n));
+    ring.mod_down(got.data(), row.data(), 2, limbs, nullptr, nullptr, 1, threads);
+    ring.key_switch(down.data(), a1, limbs, key.data(), limbs, a0, nullptr, 5, false, threads);
+    same(got, down, "hoisted rotation");
+
+    for (std::size_t tail : {std::size_t{1}, std::size_t{2}}) {
+        Limb divided(2 * (limbs - tail) * n);
+        ring.divide(divided.data(), a0, 2, limbs, tail, threads);
+        digest.add(divided);
+    }
+    sum_plain_products(ring, got.data(), {a0, b0}, {plain.data(), b1}, 2, limbs, threads);
+    digest.add(got);
+    sum_scalar_products(ring, got.data(), {a0, b0}, {{1.0, -2.0, 3.0}, {-5.0, 7.0, 11.0}}, 2, limbs, threads);
+    digest.add(got);
+
+    // Diagonals m = m1 + 2 m2 of a scatter matrix, added to what is there.
+    std::vector<Limb> sums, expected;
+    std::vector<double*> into;
+    for (std::size_t m = 0; m < 3; ++m) {
+        sums.push_back(polynomials(3, chain));
+        expected.push_back(Limb(3 * limbs * n));
+        sum_tensor_products(ring, expected[m].data(), {m / 2 == 0 ? a0 : b0, b0}, {m % 2 == 0 ? b0 : a0, a0}, limbs,
+                            threads);
+        for (std::size_t at = 0; at < 3 * limbs; ++at)
+            ring.kernels().add(expected[m].data() + at * n, expected[m].data() + at * n, sums[m].data() + at * n, n,
+                               ring.modulus(at % limbs));
+    }
+    for (Limb& sum : sums) into.push_back(sum.data());
+    accumulate_scatter(ring, into, {{b0, a0}, {a0, a0}}, {{a0, b0}, {b0, b0}}, limbs, threads);
+    for (std::size_t m = 0; m < 3; ++m) same(sums[m], expected[m], "scatter");
+
+    const Limb message = polynomials(1, chain), whole = polynomials(2, all);
+    const auto ephemeral = small(n, words, true), error0 = small(n, words, false), error1 = small(n, words, false);
+    public_encrypt(ring, got.data(), message.data(), whole.data(), limbs, ephemeral.data(), error0.data(),
+                   error1.data(), threads);
+    digest.add(got);
+}
+
 }  // namespace
 
 int main() {
@@ -458,9 +553,11 @@ int main() {
         for (int threads : {1, 2, 3}) {
             Digest ring;
             test_ring(name, threads, ring);
+            test_operations(name, threads, ring);
             if (threads == 1) found.add(&ring.value, sizeof ring.value);
             Digest again;
             test_ring(name, 1, again);
+            test_operations(name, 1, again);
             expect(ring.value == again.value, name + ": the same bytes on " + std::to_string(threads) + " threads");
         }
         expect(first || found.value == digest, name + ": the same bytes as the other kernels");
