@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from math import comb, prod, sqrt
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,15 +22,17 @@ from toy import KERNELS, ToySecretKey, integers, reference_ring, toy_parameters
 import cipherlens._evaluator as evaluator_module
 from cipherlens._secret import sample_error, sample_ternary
 from cipherlens.errors import FormatError, KeyMismatch, PlanError, SecurityError
+from cipherlens.owner.keys import ContributorKeys, Keys
 from cipherlens.owner.randomness import fresh_error, fresh_seed, fresh_ternary
 from cipherlens.owner.secret_key import SecretKey, SeededCiphertext
 from cipherlens.scheme.ciphertext import Plaintext
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.expansion import SeedUse, expand, keystream
-from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, conjugation, rotation
+from cipherlens.scheme.keys import RELINEARISATION, EvaluationKeys, KeyRequest, conjugation, rotation
 from cipherlens.scheme.parameters import Parameters, require_secure
 from cipherlens.scheme.primes import nearest_prime
 from cipherlens.scheme.security import LARGEST_MODULUS_BITS, check_security
+from cipherlens.server.checks import check_keys
 
 # ePrint 2024/463, 128-bit classical security, ternary secrets: written out a second time on purpose.
 TABLE = {4096: 106, 8192: 214, 16384: 430, 32768: 868, 65536: 1747, 131072: 3523}
@@ -95,6 +99,23 @@ def test_toy_rings_are_refused_by_name() -> None:
     with pytest.raises(SecurityError, match="inside the security table"):
         require_secure(toy)
     require_secure(small_parameters())
+
+
+def test_every_entrance_refuses_toy_rings() -> None:
+    """Owners, contributors and servers; `test_array.py` tries encrypted arrays."""
+    toy: Any = toy_parameters(64, (40, 34), (38,), 1)
+    key = ToySecretKey.create(Engine(toy)).public_key()
+    task: Any = SimpleNamespace(parameters=toy, public=SimpleNamespace(parameters=toy))
+    evaluation = EvaluationKeys(toy, "0" * 32, {})
+    for use in (
+        lambda: SecretKey.create(Engine(toy)),
+        lambda: SecretKey(Engine(toy), "0" * 32, np.zeros(64, np.int8)),
+        lambda: Keys.create(task),
+        lambda: ContributorKeys(task, key, bytes(32)),
+        lambda: check_keys(task, "0" * 32, evaluation),
+    ):
+        with pytest.raises(SecurityError, match="inside the security table"):
+            use()
 
 
 @pytest.mark.parametrize("n", TABLE)

@@ -27,6 +27,7 @@ from cipherlens.planning.task import PrivateNotes, Task
 from cipherlens.scheme.engine import Engine, usable_cores
 from cipherlens.scheme.keys import EvaluationKeys, KeyChange, PublicKey
 from cipherlens.scheme.notebook import NotebookRepr
+from cipherlens.scheme.parameters import require_secure
 from cipherlens.wire.container import (
     Kind,
     Reader,
@@ -53,11 +54,17 @@ class ContributorKeys(NotebookRepr):
         task: the task, with its feature map.
         public: the owner's public key.
         sealing_key: the owner's X25519 public key, for names.
+
+    Raises:
+        SecurityError: the task's ring is not inside the security table.
     """
 
     task: Task
     public: PublicKey
     sealing_key: bytes
+
+    def __post_init__(self) -> None:
+        require_secure(self.task.public.parameters)
 
     def encrypt(
         self, images: Any, labels: Any = None, *, labelled: bool | None = None, threads: int | None = None,
