@@ -144,7 +144,10 @@ class ArrayKeys(NotebookRepr):
         return for_each(self.evaluator, encrypt, rows)
 
     def _numbers(self, values: ArrayLike) -> Floats:
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except ValueError:
+            raise InputError("These values are no array: their rows differ in length; give equal ones.") from None
         if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
             raise InputError("Only finite real numbers can be encrypted here; convert to float64 without NaN.")
         if array.size and np.abs(array).max() > self.plan.largest:

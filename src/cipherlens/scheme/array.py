@@ -118,10 +118,10 @@ class EncryptedArray(Opaque, NotebookRepr):
         """Elementwise product: one level, and none with an integer up to 1024."""
         if isinstance(other, EncryptedArray):
             return self._product(other)
-        if np.ndim(other) == 0:
-            return self._times_number(float(self._numbers(other)))
-        slots = self._slots(other)
-        return replace(self._times_slots(slots), clean=True)
+        numbers = self._numbers(other)
+        if numbers.ndim == 0:
+            return self._times_number(float(numbers))
+        return replace(self._times_slots(self._slots(numbers)), clean=True)
 
     __rmul__ = __mul__
 
