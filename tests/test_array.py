@@ -454,8 +454,10 @@ def test_owner_refuses_what_cannot_be_encrypted(keys: ArrayKeys) -> None:
         keys.encrypt(keys.plan.largest * 1.01)
     with pytest.raises(InputError, match="does not fit the planned"):
         keys.encrypt_matrix(np.ones((13, 5)))
-    with pytest.raises(InputError, match="thread"):
-        ArrayKeys.create(MATRIX_PLAN, threads=0)
+    threads: Any
+    for threads in (0, "x"):
+        with pytest.raises(InputError, match="thread"):
+            ArrayKeys.create(MATRIX_PLAN, threads=threads)
 
 
 def test_overflow_is_noticed(keys: ArrayKeys) -> None:

@@ -79,6 +79,7 @@ BAD_PLANS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"shape": (8,), "depth": -1}, InputError, "negative"),
     ({"shape": (8,), "bound": 0.0}, InputError, "bound"),
     ({"shape": (8,), "scale_bits": 60}, InputError, "26 to 41"),
+    ({"shape": (8,), "depth": 10**9}, PlanError, "1000000000 levels"),
     ({"shape": (8,), "depth": 60}, PlanError, "60 levels .* 1747 bits"),
     ({"shape": (2, 40000)}, PlanError, "65536 slots"),
     ({"shape": (8,), "depth": 5, "ring_dimension": 4096}, PlanError, "5 levels .* 4096"),

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from cipherlens.errors import FormatError, InputError, KeyMismatch, RangeError
 from cipherlens.owner.secret_key import SecretKey
+from cipherlens.scheme.arguments import whole_number
 from cipherlens.scheme.array import EncryptedArray
 from cipherlens.scheme.array_layout import Floats
 from cipherlens.scheme.array_noise import COARSEST_ERROR
@@ -46,7 +47,7 @@ class ArrayKeys(NotebookRepr):
 
         Raises SecurityError for a ring that is not inside the security table.
         """
-        count = usable_cores() if threads is None else threads
+        count = usable_cores() if threads is None else whole_number(threads, "The number of threads")
         if count < 1:
             raise InputError(f"At least one thread is needed, not {count}; leave threads out to use all cores.")
         secret = SecretKey.create(Engine(plan.parameters))

@@ -332,6 +332,8 @@ def _fit(ring_dimension: int, levels: int, scale_bits: int) -> Parameters | None
     """Parameters inside the table: the largest first prime, then the cheapest key switch; None if there are none."""
     limit = LARGEST_MODULUS_BITS[ring_dimension] - 1  # primes lie next to powers of two, on either side
     best: tuple[int, int, int] | None = None
+    if levels * scale_bits > limit:  # at once, however many were asked for
+        return None
     for first in range(_LARGEST_PRIME_BITS, scale_bits + _LEAST_HEADROOM_BITS - 1, -1):
         for digit in range(1, levels + 2):
             for slack in _SPECIAL_SLACK_BITS:
