@@ -13,7 +13,7 @@ import pytest
 import reference
 from attacks.forge import Fields, edit
 from service_world import rows
-from toy import KERNELS, integers, limbs_of, reference_ring, toy_parameters
+from toy import KERNELS, ToySecretKey, integers, limbs_of, reference_ring, toy_parameters
 
 import cipherlens as cl
 from cipherlens.errors import CipherlensError, FormatError, KeyMismatch, PlanError, SecurityError
@@ -43,7 +43,7 @@ SHAPES = {
 def pair(request: pytest.FixtureRequest) -> tuple[SecretKey, SecretKey, KeyChange]:
     """Two secrets of a toy ring, and the key from the first to the second at the top level."""
     engine = Engine(SHAPES[request.param])
-    old, new = SecretKey.create(engine), SecretKey.create(engine)
+    old, new = ToySecretKey.create(engine), ToySecretKey.create(engine)
     return old, new, old.key_change(new, engine.parameters.top_level)
 
 
@@ -88,7 +88,7 @@ def test_what_does_not_fit_is_refused(pair: tuple[SecretKey, SecretKey, KeyChang
         evaluator.change_key(Ciphertext(three, 1.0), change)
     with pytest.raises(KeyMismatch, match="does not serve level 1"):
         evaluator.change_key(Ciphertext(three[:2], 1.0), old.key_change(new, 0))
-    other = SecretKey.create(Engine(toy_parameters(64, (30, 41, 26), (50,), 1)))
+    other = ToySecretKey.create(Engine(toy_parameters(64, (30, 41, 26), (50,), 1)))
     with pytest.raises(KeyMismatch, match="the same ring"):
         old.key_change(other, 0)
     with pytest.raises(KeyMismatch, match="another key"):

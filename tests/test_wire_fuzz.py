@@ -71,7 +71,7 @@ class Target:
         keys = owner.evaluation_keys([KeyRequest(RELINEARISATION, 1), KeyRequest(rotation(TOY, 1), 0)])
         write_evaluation_keys(folder / "evaluation.cl", keys)
         write_public_key(folder / "public.cl", owner.public_key(), bytes(range(32)))
-        write_key_change(folder / "switching.cl", owner.key_change(SecretKey.create(self.engine), 1))
+        write_key_change(folder / "switching.cl", owner.key_change(ToySecretKey.create(self.engine), 1))
         self.readers: dict[str, Callable[[Path], Any]] = {
             "evaluation.cl": lambda path: read_evaluation_keys(path, self.engine),
             "public.cl": lambda path: read_public_key(path, self.engine),
