@@ -45,7 +45,9 @@ def test_errors_stay_below_their_estimate(bound: int) -> None:
         for w in (matrix, keys.encrypt_matrix(matrix)) if "matrix" in name else (matrix,):
             encrypted = formula(a, b, w)
             measured = np.abs(keys.decrypt(encrypted) - formula(x, y, matrix)).max()
-            assert measured <= encrypted.error <= 2**9 * measured, (name, encrypted.error, measured)
+            assert measured <= encrypted.error, name
+            if encrypted.shape:  # the error of one number alone may be as small as chance has it
+                assert encrypted.error <= 2**9 * measured, name
 
 
 def test_products_that_would_be_noise_are_refused() -> None:
