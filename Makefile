@@ -96,6 +96,7 @@ bench-engine: build  ## the engine beside its peers
 
 bench-learning: build  ## training and classifying, encrypted and in the clear
 	@$(BIN)/python benchmarks/learning.py $(ARGS)
+	$(BIN)/python benchmarks/page.py
 
 bench-service: build  ## the service beside the file workflow, and under load
 	@$(BIN)/python benchmarks/service.py $(ARGS)

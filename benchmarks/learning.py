@@ -6,7 +6,9 @@ exit. MNIST is not part of the repository:
 
     python benchmarks/learning.py --mnist ../shared/data/mnist.npz
 
-Writes into benchmarks/results/: learning.json (one record a task), learning.md, learning.png and learning.svg.
+Writes into benchmarks/results/: learning.json (one record a task), learning_beside.json (what stands beside each of
+them), learning.md, learning.png and learning.svg; and ml_confidential.json, the two learners of *ML Confidential* on
+WDBC. `python benchmarks/page.py` puts them into the documentation.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import learning_report
-from learning_data import LEARNING, TASKS
+from learning_data import CONFIDENTIAL, LEARNING, TASKS
 from rich.console import Console
 
 HERE = Path(__file__).resolve().parent
@@ -75,6 +77,22 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What stands beside a record, measured in the same run on the same features.
+
+    Attributes:
+        accuracy_linear_means: linear means in the clear, which solve nothing: what training adds stands above it.
+        accuracy_exact_ridge: scikit-learn's exact ridge.
+        classify_forecast_seconds: what the plan said of classify_seconds.
+    """
+
+    task: str
+    accuracy_linear_means: float
+    accuracy_exact_ridge: float
+    classify_forecast_seconds: float
+
+
+@dataclass(frozen=True)
 class Setting:
     """How to run: the command `cipherlens`, threads, and where MNIST is."""
 
@@ -85,29 +103,21 @@ class Setting:
 
 @dataclass(frozen=True)
 class Finished:
-    """A process that ended well: what it printed, its wall time and its largest resident memory in MB."""
+    """A process that ended well: the object that it printed, and its wall time."""
 
-    output: str
+    answer: dict[str, Any]
     seconds: float
-    memory_mb: float
 
 
 def run(command: Sequence[str], folder: Path) -> Finished:
-    """Run a process to its end. Raises MeasurementError when it fails."""
+    """Run a process that prints one JSON object to its end. Raises MeasurementError when it fails."""
     start = time.perf_counter()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(list(command), cwd=folder, stdout=out, stderr=errors)
-        # wait4 gives this process's own use of memory, which `subprocess` does not.
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        errors.seek(0)
-        if process.returncode != 0:
-            lines = errors.read().decode(errors="replace").strip().splitlines()
-            raise MeasurementError(lines[-1] if lines else f"exit status {process.returncode}")
-        scale = 1 << 20 if sys.platform == "darwin" else 1 << 10
-        return Finished(out.read().decode(), seconds, usage.ru_maxrss / scale)
+    done = subprocess.run(list(command), cwd=folder, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines()
+        raise MeasurementError(lines[-1] if lines else f"exit status {done.returncode}")
+    return Finished(json.loads(done.stdout), seconds)
 
 
 def measure_split(name: str, split: int, folder: Path, setting: Setting) -> dict[str, Any]:
@@ -116,27 +126,25 @@ def measure_split(name: str, split: int, folder: Path, setting: Setting) -> dict
     def owner(step: str) -> dict[str, Any]:
         mnist = ["--mnist", str(setting.mnist)] if setting.mnist else []
         script = [sys.executable, str(HERE / "learning_owner.py"), step, str(folder), name, str(split)]
-        facts: dict[str, Any] = json.loads(run([*script, "--threads", str(setting.threads), *mnist], folder).output)
-        return facts
+        return run([*script, "--threads", str(setting.threads), *mnist], folder).answer
+
+    def command(arguments: Sequence[str], where: Path) -> Finished:
+        return run([*setting.command, *arguments, "--threads", str(setting.threads), "--json"], where)
 
     server = folder / "server"
     server.mkdir()
 
     def serve(arguments: Sequence[str]) -> tuple[float, float]:
-        command = [
-            *setting.command,
-            *arguments,
-            "--evaluation-keys",
-            "evaluation.cl",
-            "--threads",
-            str(setting.threads),
-        ]
-        runs = [run(command, server)]
+        """Seconds, and the largest resident memory that the process itself reports (VmHWM), in MB."""
+        runs = [command([*arguments, "--evaluation-keys", "evaluation.cl"], server)]
         while TASKS[name].splits == 1 and len(runs) < RUNS and runs[0].seconds < LONG_SECONDS:
-            runs.append(run(command, server))
-        return statistics.median(r.seconds for r in runs), max(r.memory_mb for r in runs)
+            runs.append(command([*arguments, "--evaluation-keys", "evaluation.cl"], server))
+        peak = max(r.answer["peak_memory_bytes"] for r in runs)
+        return statistics.median(r.seconds for r in runs), peak / 1e6
 
-    facts = owner("plan") | owner("encrypt")
+    facts = owner("plan")
+    made = command(["keys", "create", "--task", "task.cl", "--no-passphrase", "--out", "keys"], folder)
+    facts |= owner("encrypt")
     for file in ("keys/evaluation.cl", "data.cl", "query.cl"):
         shutil.move(folder / file, server / Path(file).name)
     train, train_memory = serve(["train", "--data", "data.cl", "--out", "model.cl"])
@@ -144,12 +152,15 @@ def measure_split(name: str, split: int, folder: Path, setting: Setting) -> dict
     shutil.move(server / "evaluation.cl", folder / "keys" / "evaluation.cl")
     for file in ("model.cl", "reply.cl"):
         shutil.move(server / file, folder / file)
-    measured = {"train_seconds": train, "classify_seconds": classify}
-    return facts | owner("judge") | measured | {"peak_memory_mb": max(train_memory, classify_memory)}
+    measured = {
+        "keygen_seconds": made.seconds, "evaluation_key_bytes": made.answer["bytes"]["evaluation.cl"],
+        "train_seconds": train, "classify_seconds": classify, "peak_memory_mb": max(train_memory, classify_memory),
+    }  # fmt: skip
+    return facts | owner("judge") | measured
 
 
-def measure(name: str, setting: Setting) -> tuple[Record, float]:
-    """One task, over all its splits: means of accuracies, medians of seconds; and classifying's forecast.
+def measure(name: str, setting: Setting) -> tuple[Record, Beside]:
+    """One task, over all its splits: means of accuracies, medians of seconds.
 
     Raises MeasurementError.
     """
@@ -180,52 +191,57 @@ def measure(name: str, setting: Setting) -> tuple[Record, float]:
         peak_memory_mb=max(facts["peak_memory_mb"] for facts in splits),
         upload_bytes=first["upload_bytes"], evaluation_key_bytes=first["evaluation_key_bytes"],
     )  # fmt: skip
-    return record, statistics.median(facts["cost"]["classify_seconds"] for facts in splits)
+    beside = Beside(
+        name, mean("accuracy_linear_means"), mean("accuracy_exact_ridge"),
+        statistics.median(facts["cost"]["classify_seconds"] for facts in splits),
+    )  # fmt: skip
+    return record, beside
 
 
 def setting_from(chosen: argparse.Namespace) -> Setting:
-    """Options common to the learning benchmarks."""
-    beside = Path(sys.executable).with_name("cipherlens")
-    command = shlex.split(chosen.command) if chosen.command else [str(beside)]
+    """How to run, from the command line and the environment."""
+    command = shlex.split(chosen.command) if chosen.command else [str(Path(sys.executable).with_name("cipherlens"))]
     mnist = chosen.mnist or os.environ.get(MNIST_VARIABLE)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Setting(tuple(command), chosen.threads or cores, Path(mnist).resolve() if mnist else None)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options common to the learning benchmarks."""
-    parser.add_argument("--threads", type=int, help="threads of every process (default: the cores)")
-    parser.add_argument("--command", help="how to start cipherlens (default: the one beside this Python)")
-    parser.add_argument("--mnist", type=Path, help=f"MNIST as an npz file (default: ${MNIST_VARIABLE})")
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Measures training and classifying on encrypted images.")
-    parser.add_argument("--task", action="append", choices=LEARNING, help="only this task, may be repeated")
+    names = tuple(dict.fromkeys((*LEARNING, *CONFIDENTIAL)))
+    parser.add_argument("--task", action="append", choices=names, help="only this task, may be repeated")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     parser.add_argument("--remark", default="", help="words added to the line that names machine and day")
-    add_options(parser)
+    parser.add_argument("--threads", type=int, help="threads of every process (default: the cores)")
+    parser.add_argument("--command", help="how to start cipherlens (default: the one beside this Python)")
+    parser.add_argument("--mnist", type=Path, help=f"MNIST as an npz file (default: ${MNIST_VARIABLE})")
     chosen = parser.parse_args()
     setting, console = setting_from(chosen), Console()
-    records: list[Record] = []
-    forecasts: dict[str, float] = {}
+    measured: dict[str, tuple[Record, Beside]] = {}
     remarks: list[str] = []
-    for name in chosen.task or LEARNING:
-        console.print(f"{name}: {TASKS[name].title}", markup=False, highlight=False)
+    for name in chosen.task or names:
+        console.print(f"{name}: {TASKS[name].title}, {TASKS[name].learner}", markup=False, highlight=False)
         try:
-            record, forecasts[name] = measure(name, setting)
-            records.append(record)
+            measured[name] = measure(name, setting)
         except MeasurementError as failure:
             remarks.append(f"{name}: not measured: {failure}")
-    if not records:
-        console.print("\n".join([*remarks, "Nothing was measured; learning.json is left as it was."]), markup=False)
-        sys.exit(1)
     where = "; ".join(part for part in (learning_report.machine(), chosen.remark) if part)
-    rows = [asdict(record) for record in records]
-    for path in learning_report.write(rows, forecasts, remarks, where, chosen.results):
-        console.print(f"wrote {path}", markup=False, highlight=False)
-    learning_report.show(rows, forecasts, remarks, where, console)
+    groups = {
+        group: [measured[name] for name in tasks if name in measured]
+        for group, tasks in (("learning", LEARNING), ("ml_confidential", CONFIDENTIAL))
+    }
+    for group, found in groups.items():
+        rows, beside = [asdict(record) for record, _ in found], {b.task: asdict(b) for _, b in found}
+        if not rows:
+            console.print(f"Nothing was measured for {group}.json, which is left as it was.", markup=False)
+            continue
+        told = [*remarks, *learning_report.wrong_forecasts(rows, beside)]
+        for path in learning_report.write(group, rows, beside, told, where, chosen.results):
+            console.print(f"wrote {path}", markup=False, highlight=False)
+        learning_report.show(rows, beside, told, where, console)
+    if not measured:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from cipherlens.data import DemoImages
 
 SPLITS = 10
 """Random splits of WDBC, whose single accuracies vary by percents."""
@@ -50,13 +53,23 @@ class BenchmarkTask:
 
 
 def _wdbc(seed: int, _: Path | None) -> Split:
+    return _wdbc_rows(seed, WDBC_TRAINING, 30)
+
+
+def _wdbc_small(seed: int, _: Path | None) -> Split:
+    """The first ten features are the means of the ten measurements; the others their deviations and extremes."""
+    return _wdbc_rows(seed, 100, 10)
+
+
+def _wdbc_rows(seed: int, training: int, features: int) -> Split:
     from sklearn.datasets import load_breast_cancer
 
     table = load_breast_cancer()
     labels = [str(table.target_names[number]) for number in table.target]
     order = np.random.default_rng(seed).permutation(len(labels))
-    first, rest = order[:WDBC_TRAINING], order[WDBC_TRAINING:]
-    return Split(table.data[first], [labels[i] for i in first], table.data[rest], [labels[i] for i in rest])
+    first, rest = order[:training], order[training:]
+    rows = table.data[:, :features]
+    return Split(rows[first], [labels[i] for i in first], rows[rest], [labels[i] for i in rest])
 
 
 def _read_mnist(file: Path | None) -> dict[str, NDArray[Any]]:
@@ -75,6 +88,11 @@ def _mnist_1000(_: int, file: Path | None) -> Split:
     return Split(a["x_train"][:1000], [str(v) for v in labels], a["x_test"], [str(v) for v in tests])
 
 
+def _mnist_60000(_: int, file: Path | None) -> Split:
+    a = _read_mnist(file)
+    return Split(a["x_train"], [str(v) for v in a["y_train"]], a["x_test"], [str(v) for v in a["y_test"]])
+
+
 def _mnist_3v8(_: int, file: Path | None) -> Split:
     a = _read_mnist(file)
     train, test = (np.isin(a[name], (3, 8)) for name in ("y_train", "y_test"))
@@ -85,19 +103,32 @@ def _mnist_3v8(_: int, file: Path | None) -> Split:
 
 
 def _cats(_: int, __: Path | None) -> Split:
+    """In the order in which the demonstration's folders list them: it decides which images serve for statistics."""
     from cipherlens.data import demo_cats
 
+    def listed(part: DemoImages) -> tuple[NDArray[Any], list[str]]:
+        order = sorted(range(len(part)), key=lambda i: (part.labels[i], part.indices[i]))
+        return part.images[order], [part.labels[i] for i in order]
+
     train, test = demo_cats()
-    return Split(train.images, list(train.labels), test.images, list(test.labels))
+    return Split(*listed(train), *listed(test))
 
 
 TASKS = {
     "wdbc": BenchmarkTask("WDBC, 400 rows", "fisher", "table", _wdbc, splits=SPLITS),
     "wdbc_linear_means": BenchmarkTask("WDBC, 400 rows", "linear_means", "table", _wdbc, splits=SPLITS),
+    "wdbc_small": BenchmarkTask("WDBC, 100 rows, 10 features", "fisher", "table", _wdbc_small, splits=SPLITS),
+    "wdbc_small_linear_means": BenchmarkTask(
+        "WDBC, 100 rows, 10 features", "linear_means", "table", _wdbc_small, splits=SPLITS
+    ),
     "mnist_1000": BenchmarkTask("MNIST, the first 1,000 images", "ridge", "hog2", _mnist_1000, dimension=256),
     "mnist_3v8": BenchmarkTask("MNIST, 3 versus 8, 14x14 pixels", "ridge", "pixels:14x14", _mnist_3v8, dimension=256),
     "cats": BenchmarkTask("CIFAR-10, cats and others", "ridge", "lite0", _cats),
+    "mnist_60000": BenchmarkTask("MNIST, all 60,000 images", "ridge", "hog2", _mnist_60000, dimension=512),
 }
 
-LEARNING = ("wdbc", "mnist_1000", "mnist_3v8", "cats")
-"""What `make bench-learning` measures; the second learner on WDBC belongs to `ml_confidential.py`."""
+LEARNING = ("wdbc", "mnist_1000", "mnist_3v8", "cats", "mnist_60000")
+"""The tasks of learning.json."""
+
+CONFIDENTIAL = ("wdbc_linear_means", "wdbc", "wdbc_small_linear_means", "wdbc_small")
+"""The tasks of ml_confidential.json, the experiment of docs/ml-confidential.md."""

@@ -19,11 +19,17 @@ from rich.table import Table
 __all__ = ["machine", "markdown_table", "show", "write"]
 
 Row = Mapping[str, Any]
+Besides = Mapping[str, Row]
+"""The records of learning_beside.json by task."""
 
 OURS: Final = "#c8102e"
 CLASSIFY: Final = "#f0803c"
 CLEAR: Final = "#2a5caa"
+MEANS: Final = "#777777"
 INK: Final = "#333333"
+
+TOLERANCE: Final = 0.25
+"""How far a forecast may be from what was measured."""
 
 ACCURACY_COLUMNS: Final = (
     "task",
@@ -33,6 +39,8 @@ ACCURACY_COLUMNS: Final = (
     "encrypted",
     "twin",
     "exact",
+    "exact ridge",
+    "linear means",
     "agreement",
     "max |ΔW|",
 )
@@ -73,21 +81,37 @@ def _title(row: Row) -> str:
     return TASKS[row["task"]].title
 
 
-def accuracy_cells(row: Row) -> list[str]:
+def wrong_forecasts(rows: Sequence[Row], beside: Besides) -> list[str]:
+    """A remark for each forecast that is more than 25 % off."""
+    remarks = []
+    for row in rows:
+        forecasts = (("train", row["forecast_seconds"]), ("classify", beside[row["task"]]["classify_forecast_seconds"]))
+        for what, predicted in forecasts:
+            measured = row[f"{what}_seconds"]
+            if abs(predicted / measured - 1) > TOLERANCE:
+                remarks.append(
+                    f"{row['task']}: the forecast to {what}, {_forecast(predicted, measured)}, is more than "
+                    f"{TOLERANCE:.0%} off"
+                )
+    return remarks
+
+
+def accuracy_cells(row: Row, beside: Row) -> list[str]:
     """One row under ACCURACY_COLUMNS."""
     return [
         _title(row), row["learner"], f"{row['images']:,} ({row['clear_subsample']:,})", row["features"],
         _percent(row["accuracy_encrypted"]), _percent(row["accuracy_clear"]), _percent(row["accuracy_reference"]),
-        _percent(row["agreement"]), f"{row['max_weight_error']:.1e}",
+        _percent(beside["accuracy_exact_ridge"]), _percent(beside["accuracy_linear_means"]), _percent(row["agreement"]),
+        f"{row['max_weight_error']:.1e}",
     ]  # fmt: skip
 
 
-def time_cells(row: Row, classify_forecast: float) -> list[str]:
+def time_cells(row: Row, beside: Row) -> list[str]:
     """One row under TIME_COLUMNS."""
     return [
         _title(row), f"2^{row['ring_dimension'].bit_length() - 1}", seconds(row["train_seconds"]),
         _forecast(row["forecast_seconds"], row["train_seconds"]), seconds(row["classify_seconds"]),
-        _forecast(classify_forecast, row["classify_seconds"]), seconds(row["feature_seconds"]),
+        _forecast(beside["classify_forecast_seconds"], row["classify_seconds"]), seconds(row["feature_seconds"]),
         seconds(row["keygen_seconds"]), seconds(row["encrypt_seconds"]), seconds(row["clear_seconds"]),
         f"{row['slowdown']:,.0f}",
     ]  # fmt: skip
@@ -107,36 +131,36 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
-def _tables(rows: Sequence[Row], forecasts: Mapping[str, float]) -> list[tuple[str, Sequence[str], list[list[str]]]]:
+def _tables(rows: Sequence[Row], beside: Besides) -> list[tuple[str, Sequence[str], list[list[str]]]]:
     return [
-        ("Accuracy", ACCURACY_COLUMNS, [accuracy_cells(row) for row in rows]),
-        ("Time", TIME_COLUMNS, [time_cells(row, forecasts[row["task"]]) for row in rows]),
+        ("Accuracy", ACCURACY_COLUMNS, [accuracy_cells(row, beside[row["task"]]) for row in rows]),
+        ("Time", TIME_COLUMNS, [time_cells(row, beside[row["task"]]) for row in rows]),
         ("Size", SIZE_COLUMNS, [size_cells(row) for row in rows]),
     ]
 
 
 NOTES: Final = (
     "Accuracy: *encrypted* as decrypted by the owner, *twin* the same algorithm in clear float64, *exact* scikit-learn's "
-    "solver on the same features, *agreement* the share of equal predictions of encrypted and twin. Time: *train* and "
+    "solver of the same learner on the same features, *exact ridge* its ridge regression on them, *linear means* the class "
+    "means in the clear, without a solve: what training adds; *agreement* the share of equal predictions of encrypted and "
+    "twin. Time: *train* and "
     "*classify* are the server's commands from process start to exit, reading and writing included; *exact* is "
     "scikit-learn's fit and *slowdown* = train / exact. WDBC: means of accuracies and medians of seconds over ten random "
     "splits."
 )
 
 
-def markdown(rows: Sequence[Row], forecasts: Mapping[str, float], remarks: Sequence[str], where: str) -> str:
+def markdown(rows: Sequence[Row], beside: Besides, remarks: Sequence[str], where: str) -> str:
     """All tables, for the documentation."""
     parts = [f"Measured by `make bench-learning`: {where}, {rows[0]['threads']} threads.\n\n{NOTES}\n"]
-    parts += [f"### {title}\n\n{markdown_table(columns, cells)}" for title, columns, cells in _tables(rows, forecasts)]
+    parts += [f"### {title}\n\n{markdown_table(columns, cells)}" for title, columns, cells in _tables(rows, beside)]
     parts += [f"- {remark}\n" for remark in remarks]
     return "\n".join(parts)
 
 
-def show(
-    rows: Sequence[Row], forecasts: Mapping[str, float], remarks: Sequence[str], where: str, console: Console
-) -> None:
+def show(rows: Sequence[Row], beside: Besides, remarks: Sequence[str], where: str, console: Console) -> None:
     """All tables on a terminal."""
-    for title, columns, lines in _tables(rows, forecasts):
+    for title, columns, lines in _tables(rows, beside):
         table = Table(title=title)
         for column in columns:
             table.add_column(column, justify="left" if column == "task" else "right")
@@ -166,25 +190,35 @@ def _bars(axes: Axes, rows: Sequence[Row]) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=3, frameon=False, fontsize=9)
 
 
-def _dots(axes: Axes, rows: Sequence[Row]) -> None:
+def _dots(axes: Axes, rows: Sequence[Row], beside: Besides) -> None:
+    shown = [row | beside[row["task"]] for row in map(dict, rows)]
     for key, label, colour, marker in (
         ("accuracy_encrypted", "encrypted", OURS, "o"), ("accuracy_reference", "scikit-learn", CLEAR, "|"),
+        ("accuracy_linear_means", "linear means", MEANS, "x"),
     ):  # fmt: skip
-        values = [100 * row[key] for row in rows]
+        values = [100 * row[key] for row in shown]
         axes.plot(values, range(len(rows)), marker, color=colour, markersize=9, markeredgewidth=2, label=label)
-    axes.set_xlim(85, 100)
+    axes.set_xlim(min(85.0, axes.get_xlim()[0]), 100)
     axes.set_xlabel("accuracy, %", color=INK)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=2, frameon=False, fontsize=9)
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, 1.12),
+        ncols=3,
+        columnspacing=0.8,
+        handletextpad=0.1,
+        frameon=False,
+        fontsize=9,
+    )
 
 
-def draw(rows: Sequence[Row], folder: Path, where: str) -> list[Path]:
+def draw(rows: Sequence[Row], beside: Besides, folder: Path, where: str) -> list[Path]:
     """Writes learning.png and learning.svg; returns their paths."""
     # A fixed salt and no date make the same records give the same file; text stays text.
     with matplotlib.rc_context({"svg.hashsalt": "learning", "svg.fonttype": "none", "font.size": 10}):
         figure = Figure(figsize=(10.5, 1.6 + 0.95 * len(rows)), layout="constrained")
-        times, accuracies = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1.4])
+        times, accuracies = figure.subplots(1, 2, sharey=True, width_ratios=[3, 1.6])
         _bars(times, rows)
-        _dots(accuracies, rows)
+        _dots(accuracies, rows, beside)
         times.invert_yaxis()
         for axes in (times, accuracies):
             axes.grid(axis="x", color="#dddddd", linewidth=0.7)
@@ -200,12 +234,14 @@ def draw(rows: Sequence[Row], folder: Path, where: str) -> list[Path]:
 
 
 def write(
-    rows: Sequence[Row], forecasts: Mapping[str, float], remarks: Sequence[str], where: str, folder: Path
+    group: str, rows: Sequence[Row], beside: Besides, remarks: Sequence[str], where: str, folder: Path
 ) -> list[Path]:
-    """Writes learning.json, learning.md and the plot; returns what was written."""
+    """Writes GROUP.json and GROUP_beside.json, for "learning" also the tables and the plot; returns what was written."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "learning.json", folder / "learning.md"]
-    lines = ",\n".join(json.dumps(dict(row)) for row in rows)
-    paths[0].write_text(f"[\n{lines}\n]\n")
-    paths[1].write_text(markdown(rows, forecasts, remarks, where))
-    return paths + draw(rows, folder, where)
+    paths = [folder / f"{group}.json", folder / f"{group}_beside.json"]
+    for path, records in zip(paths, (rows, beside.values()), strict=True):
+        lines = ",\n".join(json.dumps(dict(record)) for record in records)
+        path.write_text(f"[\n{lines}\n]\n")
+    paths.append(folder / f"{group}.md")
+    paths[-1].write_text(markdown(rows, beside, remarks, where))
+    return paths + (draw(rows, beside, folder, where) if group == "learning" else [])

@@ -1,4 +1,4 @@
-"""Writes docs/benchmarks.md, and the figures in README.md, from benchmarks/results: `python benchmarks/page.py`.
+"""Writes docs/benchmarks.md, and the figures in other pages, from benchmarks/results: `python benchmarks/page.py`.
 
 No figure in the documentation is typed by hand: all of them come from the records and tables that `make bench-learning`,
 `make bench-engine` and `benchmarks/limits.py` leave in benchmarks/results. What was not measured yet is said to be
@@ -16,12 +16,18 @@ from math import log2
 from pathlib import Path
 from typing import Any, Final
 
+import ml_confidential
+from learning_data import TASKS
+from learning_report import seconds
+
 HERE: Final = Path(__file__).resolve().parent
 RESULTS: Final = HERE / "results"
 ROOT: Final = HERE.parent
 PAGE: Final = ROOT / "docs" / "benchmarks.md"
 IMAGES: Final = ROOT / "docs" / "images"
 README: Final = ROOT / "README.md"
+REFERENCES: Final = ROOT / "docs" / "references.md"
+CONFIDENTIAL: Final = ROOT / "docs" / "ml-confidential.md"
 START: Final = "<!-- figures: written by benchmarks/page.py -->"
 END: Final = "<!-- end of figures -->"
 NO_BREAK_SPACE: Final = "\N{NO-BREAK SPACE}"
@@ -193,9 +199,10 @@ def figures(results: Path) -> str:
     rows = records("learning.json", results)
     if not rows:
         return "Measured accuracy and time: [benchmarks](docs/benchmarks.md).\n"
-    sys.path.insert(0, str(HERE))
-    from learning_data import TASKS
-    from learning_report import seconds
+    beside = {r["task"]: r for r in records("learning_beside.json", results)}
+
+    def also(task: str, field: str) -> str:
+        return f"{beside[task][field]:.1%}" if task in beside else "–"
 
     body = [
         [
@@ -203,7 +210,8 @@ def figures(results: Path) -> str:
             f"{r['images']:,}",
             f"{r['accuracy_encrypted']:.1%}",
             f"{r['accuracy_clear']:.1%}",
-            f"{r['accuracy_reference']:.1%}",
+            also(r["task"], "accuracy_linear_means"),
+            also(r["task"], "accuracy_exact_ridge"),
             seconds(r["train_seconds"]),
             seconds(r["classify_seconds"]),
             f"{r['slowdown']:,.0f} ×",
@@ -215,16 +223,48 @@ def figures(results: Path) -> str:
         "training images",
         "encrypted",
         "same in the clear",
-        "scikit-learn",
+        "linear means",
+        "exact ridge",
         "train",
         "classify",
         "slowdown",
     ]
     return (
         table(head, body)
-        + f"\nMeasured by `make bench-learning` on {rows[0]['threads']} threads; *slowdown* is training against "
+        + f"\nMeasured by `make bench-learning` on {rows[0]['threads']} threads. *Linear means* (the class means alone, in "
+        "the clear) and *exact ridge*\n(scikit-learn's) are on the same features; *slowdown* is training against "
         "scikit-learn's on clear features.\n[Benchmarks](docs/benchmarks.md) has the machine, the parameters and everything else.\n"
     )
+
+
+BESIDE_PUBLISHED: Final = {
+    "WDBC, training": ("wdbc", "train_seconds", ""),
+    "MNIST 3-versus-8, training": ("mnist_3v8", "train_seconds", ""),
+    "MNIST, training": ("mnist_1000", "train_seconds", " on 1,000 images"),
+    "MNIST, classifying": ("mnist_1000", "classify_seconds", " for 10,000 images"),
+    "cat / no cat, training": ("cats", "train_seconds", ""),
+    "cat / no cat, classifying": ("cats", "classify_seconds", " for 200 images"),
+}
+"""What the last column of docs/references.md names, and the record that says how long it takes."""
+
+
+def references(text: str, results: Path = RESULTS) -> str:
+    """docs/references.md with our seconds in brackets behind each measurement that it names."""
+    rows = {r["task"]: r for r in records("learning.json", results)}
+    for words, (task, field, amount) in BESIDE_PUBLISHED.items():
+        if task in rows:
+            shown = f"{words} ({seconds(rows[task][field])}{amount})"
+            text = re.sub(rf"(?<=[|;] ){re.escape(words)}(?: \([^)]*\))?", unbroken(shown), text)
+    return text
+
+
+def confidential(text: str, results: Path = RESULTS) -> str:
+    """docs/ml-confidential.md with its measured section, left as it is before there are results."""
+    rows = records("ml_confidential.json", results)
+    if not rows:
+        return text
+    where = (results / "ml_confidential.md").read_text(encoding="utf-8").partition("\n")[0]
+    return ml_confidential.insert(text, ml_confidential.section(rows, where))
 
 
 # ---- pages -----------------------------------------------------------------------------------------------------------
@@ -269,6 +309,8 @@ def outputs(results: Path = RESULTS) -> dict[Path, bytes]:
     files = {
         PAGE: page(results).encode(),
         README: readme(README.read_text(encoding="utf-8"), results).encode(),
+        REFERENCES: references(REFERENCES.read_text(encoding="utf-8"), results).encode(),
+        CONFIDENTIAL: confidential(CONFIDENTIAL.read_text(encoding="utf-8"), results).encode(),
     }
     return files | {IMAGES / name: (results / name).read_bytes() for name in PLOTS if (results / name).exists()}
 
