@@ -2,24 +2,26 @@
 
 Processor time is measured, not wall time, so that other programs do not spoil a forecast for a quiet machine. Keys and
 sums are taken in turn from more memory than caches hold: in training every key switch reads another key, and that
-takes as long as its arithmetic.
+takes as long as its arithmetic. What is remembered holds for all parameters of one shape: the arithmetic takes as long
+modulo one prime as modulo another.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from itertools import cycle
+from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cipherlens._evaluator import available_kernels
 from cipherlens.learning.training import GROUP
@@ -28,10 +30,26 @@ from cipherlens.scheme.expansion import SEED_BYTES
 from cipherlens.scheme.types import Limbs
 from cipherlens.wire.packed import pack_half, unpack_seeded
 
-VERSION = 3
+VERSION = 4
 
-LARGER_THAN_CACHES = 96 << 20
+BUDGET = 1.5
+"""Seconds after which what is still to be timed runs twice and no longer, so that all of it takes less than two on a
+machine that is not hopelessly busy. A quiet one is done before."""
+
+EACH = 0.03
+"""Processor seconds for each operation, budget permitting."""
+
+LARGER_THAN_CACHES = 64 << 20
 """Bytes that the operands of one kind take together."""
+
+TOUCHED = 16 << 20
+"""Bytes of new memory that are written at a time."""
+
+KEPT = 16
+"""Results that are kept while others are computed."""
+
+MOST_SUMS = 24
+"""Scatter sums that are timed together."""
 
 GALOIS = 5
 """The rotation that is timed."""
@@ -87,86 +105,119 @@ class Speed:
         return float(np.interp(limbs, self.limbs, self.tensors))
 
 
-def _timed(run: Callable[[], object], seconds: float = 0.05) -> float:
-    """The median of several runs, the first not counted."""
-    run()
-    times: list[float] = []
-    until = time.perf_counter() + seconds
-    while len(times) < 3 or (time.perf_counter() < until and len(times) < 50):
-        start = time.process_time()
+class _Stopwatch:
+    """Times operations until its budget is spent."""
+
+    def __init__(self) -> None:
+        self.deadline = time.perf_counter() + BUDGET
+
+    def timed(self, run: Callable[[], object]) -> float:
+        """Processor seconds: the median of several runs, the first not counted."""
         run()
-        times.append(time.process_time() - start)
-    return float(np.median(times))
+        times: list[float] = []
+        while not times or (
+            time.perf_counter() < self.deadline and (len(times) < 3 or (sum(times) < EACH and len(times) < 50))
+        ):
+            start = time.process_time()
+            run()
+            times.append(time.process_time() - start)
+        return float(np.median(times))
 
 
-def _in_turn(engine: Engine, *shape: int) -> Iterator[Limbs]:
-    """Residues of a shape (..., N) without end, from more arrays than caches hold."""
-    size = 8 * engine.parameters.ring_dimension * math.prod(shape)
-    return cycle([_residues(engine, *shape) for _ in range(1 + LARGER_THAN_CACHES // size)])
+class _Operands:
+    """Residues of any shape (..., N), one after another out of more memory than caches hold."""
+
+    def __init__(self, engine: Engine, largest: int) -> None:
+        """largest: limbs of the largest operand."""
+        self.n = engine.parameters.ring_dimension
+        self.memory = np.ones(max(LARGER_THAN_CACHES // 8, 2 * largest * self.n))
+        self.at = 0
+
+    def take(self, *shape: int) -> Limbs:
+        """The next one. Small residues are valid modulo every prime, and arithmetic takes as long on them."""
+        size = math.prod(shape) * self.n
+        if self.at + size > self.memory.size:
+            self.at = 0
+        found = self.memory[self.at : self.at + size].reshape(*shape, self.n)
+        self.at += size
+        return found
 
 
-def _residues(engine: Engine, *shape: int) -> NDArray[np.float64]:
-    # Small residues are valid modulo every prime, and arithmetic takes as long on them.
-    return np.ones((*shape, engine.parameters.ring_dimension))
-
-
-def _at(engine: Engine, limbs: int) -> tuple[float, float, float]:
+def _at(engine: Engine, limbs: int, operands: _Operands, watch: _Stopwatch) -> tuple[float, float, float]:
     """Seconds of a full rotation, of a further one, and of a tensor product at this many limbs."""
-    p, ring = engine.parameters, engine.ring
-    a = _residues(engine, 2, limbs)
-    keys = _in_turn(engine, p.digits(limbs), 2, limbs + len(p.special_primes))
-    factors = _in_turn(engine, 2, limbs)
-    digits = ring.decompose(a[1])
+    p, ring, take = engine.parameters, engine.ring, operands.take
+    key = (p.digits(limbs), 2, limbs + len(p.special_primes))
+    digits = ring.decompose(take(limbs))
+    kept: deque[Limbs] = deque(maxlen=KEPT)  # results too are written to memory that no cache holds
     return (
-        _timed(lambda: ring.key_switch(a[1], next(keys), a[0], None, GALOIS, False, 1)),
-        _timed(lambda: ring.key_switch_digits(digits, next(keys), a[0], None, GALOIS)),
-        _timed(lambda: ring.tensor([a] * 8, [next(factors) for _ in range(8)], 1)) / 8,
+        watch.timed(lambda: kept.append(ring.key_switch(take(limbs), take(*key), take(limbs), None, GALOIS, False, 1))),
+        watch.timed(lambda: kept.append(ring.key_switch_digits(digits, take(*key), take(limbs), None, GALOIS))),
+        watch.timed(
+            lambda: kept.append(ring.tensor([take(2, limbs) for _ in range(8)], [take(2, limbs) for _ in range(8)], 1))
+        )
+        / 8,
     )
 
 
-def _parallel(engine: Engine, threads: int) -> float:
+def _scatter(engine: Engine, operands: _Operands, watch: _Stopwatch) -> float:
+    """Seconds of one tensor product accumulated into a scatter sum: sums and rotated images all lie in memory."""
+    p, top = engine.parameters, len(engine.parameters.primes)
+    count = max(2, min(MOST_SUMS, LARGER_THAN_CACHES // (24 * top * p.ring_dimension)))
+    g = math.isqrt(count)
+    sums = list(np.ones((count, 3, top, p.ring_dimension)))
+    babies, giants = (
+        [[operands.take(2, top) for _ in range(number)] for _ in range(GROUP)] for number in (g, (count - 1) // g + 1)
+    )
+    return watch.timed(lambda: engine.ring.accumulate_scatter(sums, babies, giants, 1)) / (count * GROUP)
+
+
+def _touch() -> None:
+    """Write memory that the process gets for it, and gives back: an allocator would hand out what was freed before."""
+    with mmap.mmap(-1, TOUCHED, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        np.frombuffer(memory, np.float64)[:] = 1.0
+
+
+def _parallel(engine: Engine, threads: int, operands: _Operands, watch: _Stopwatch) -> float:
     """Speed-up of this many threads: how many cores they have, less what sharing caches and memory costs each."""
     cores = min(threads, usable_cores())
     if cores == 1:
         return 1.0
     p, top = engine.parameters, len(engine.parameters.primes)
-    a = _residues(engine, 2, top)
-    keys = [_in_turn(engine, p.digits(top), 2, top + len(p.special_primes)) for _ in range(cores)]
+    a = np.ones((2, top, p.ring_dimension))
+    key = (p.digits(top), 2, top + len(p.special_primes))
 
-    def rotate(worker: int) -> None:
+    def rotate(_: int) -> None:
         for _ in range(4):
-            engine.ring.key_switch(a[1], next(keys[worker]), a[0], None, GALOIS, False, 1)
+            engine.ring.key_switch(a[1], operands.take(*key), a[0], None, GALOIS, False, 1)
 
     with ThreadPoolExecutor(cores) as pool:
-        alone = _timed(lambda: list(pool.map(rotate, range(1))))
-        together = _timed(lambda: list(pool.map(rotate, range(cores))))
+        alone = watch.timed(lambda: list(pool.map(rotate, range(1))))
+        together = watch.timed(lambda: list(pool.map(rotate, range(cores))))
     return max(1.0, min(float(cores), cores * cores * alone / together))
 
 
 def measure(engine: Engine, threads: int) -> Speed:
-    """Time the engine on this machine: one to two seconds."""
+    """Time the engine on this machine: at most two seconds."""
+    watch = _Stopwatch()
     p, ring = engine.parameters, engine.ring
-    top = len(p.primes)
+    n, top = p.ring_dimension, len(p.primes)
+    operands = _Operands(engine, 2 * p.digits(top) * (top + len(p.special_primes)))
     samples = sorted({int(limbs) for limbs in np.linspace(min(2, top), top, SAMPLES)})
-    switches, hoisted, tensors = zip(*(_at(engine, limbs) for limbs in samples), strict=True)
-    a = _residues(engine, 2, top)
+    switches, hoisted, tensors = zip(*(_at(engine, limbs, operands, watch) for limbs in samples), strict=True)
+    a = np.ones((2, top, n))
     packed = pack_half(engine, a[0])
-    sums = [_residues(engine, 3, top) for _ in range(1 + LARGER_THAN_CACHES // (24 * top * p.ring_dimension))]
-    copied = _in_turn(engine, 2, top)
-    pieces = 1 + LARGER_THAN_CACHES // (16 * top * p.ring_dimension)
     return Speed(
         limbs=tuple(samples),
         key_switches=switches,
         hoisted=hoisted,
         tensors=tensors,
-        scatter=_timed(lambda: ring.accumulate_scatter(sums, [[a] * len(sums)] * GROUP, [[a]] * GROUP, 1))
-        / (len(sums) * GROUP),
-        rescale=_timed(lambda: ring.divide(a, 1, 1)),
-        encode=_timed(lambda: engine.encode(np.ones(p.slots, complex), p.scales[-1], top)),
-        copy=_timed(lambda: np.ascontiguousarray(next(copied)[:, : top - 1])) / (2 * max(1, top - 1)),
-        touch=_timed(lambda: [_residues(engine, 2, top) for _ in range(pieces)]) / (pieces * 2 * top),
-        expand=_timed(lambda: unpack_seeded(engine, packed, bytes(SEED_BYTES), top, 1.0)),
-        parallel=_parallel(engine, threads),
+        scatter=_scatter(engine, operands, watch),
+        rescale=watch.timed(lambda: ring.divide(a, 1, 1)),
+        encode=watch.timed(lambda: engine.encode(np.ones(p.slots, complex), p.scales[-1], top)),
+        copy=watch.timed(lambda: operands.take(2, top)[:, 1:].copy()) / (2 * max(1, top - 1)),
+        touch=watch.timed(_touch) * 8 * n / TOUCHED,
+        expand=watch.timed(lambda: unpack_seeded(engine, packed, bytes(SEED_BYTES), top, 1.0)),
+        parallel=_parallel(engine, threads, operands, watch),
     )
 
 
@@ -175,31 +226,57 @@ def _cache_file() -> Path:
     return Path(root) / "cipherlens" / "speed.json"
 
 
-def _from_cache(stored: dict[str, object]) -> Speed:
-    """A remembered speed. Raises TypeError or ValueError when it is none."""
-    lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
-    speed = Speed(**{**stored, **lists})  # type: ignore[arg-type]
-    if not len(speed.limbs) == len(speed.key_switches) == len(speed.hoisted) == len(speed.tensors) > 0:
+_LISTS = ("limbs", "key_switches", "hoisted", "tensors")
+
+
+def _from_cache(stored: object) -> Speed:
+    """A remembered speed. Raises ValueError when it is none."""
+    if not isinstance(stored, dict) or stored.keys() != {field.name for field in fields(Speed)}:
         raise ValueError("a damaged cache")
-    return speed
+    lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}
+    numbers = {name: value for name, value in stored.items() if name not in lists}
+    if lists.keys() != set(_LISTS) or len({len(one) for one in lists.values()}) != 1 or not lists["limbs"]:
+        raise ValueError("a damaged cache")
+    if not all(_is_positive(number) for number in (*chain(*lists.values()), *numbers.values())):
+        raise ValueError("a damaged cache")
+    return Speed(**lists, **numbers)  # type: ignore[arg-type]
+
+
+def _is_positive(number: object) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number) and number > 0
 
 
 def speed(engine: Engine, threads: int) -> Speed:
-    """The remembered speed for these parameters, kernels and threads, measured first when there is none."""
+    """The remembered speed for parameters of this shape, kernels and threads, measured first when there is none."""
     p = engine.parameters
-    name = f"{VERSION}:{p.id}:{engine.kernel}:{threads}:{len(available_kernels())}"
+    shape = f"{p.ring_dimension}:{len(p.primes)}:{len(p.special_primes)}:{p.digit}"
+    name = f"{VERSION}:{shape}:{engine.kernel}:{threads}:{len(available_kernels())}"
     path = _cache_file()
     try:
-        known = json.loads(path.read_text())
-        return _from_cache(known[name])
-    except (OSError, ValueError, KeyError, TypeError):
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         known = {}
-    measured = measure(engine, threads)
+    if not isinstance(known, dict):
+        known = {}
+    try:
+        return _from_cache(known.get(name))
+    except ValueError:
+        measured = measure(engine, threads)
+    _remember(path, {**known, name: asdict(measured)})
+    return measured
+
+
+def _remember(path: Path, known: dict[str, object]) -> None:
+    """Replace the cache. One that cannot be written costs a second next time, nothing else."""
+    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump({**(known if isinstance(known, dict) else {}), name: asdict(measured)}, file)
-        os.replace(file.name, path)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+            temporary = file.name
+            json.dump(known, file)
+        os.replace(temporary, path)
     except OSError:
-        return measured  # a cache that cannot be written costs a second next time, nothing else
-    return measured
+        return
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

@@ -20,6 +20,12 @@ HASHING = 700e6
 BASE_MEMORY = 80e6
 """Bytes of an interpreter with the libraries."""
 
+WITHIN = 0.85
+"""Speed-up of threads that share one key switch, as in the solve's chains, over that of threads with one each."""
+
+UNCOUNTED = 1.08
+"""What training takes beyond the operations that are counted: memory traffic between them, and Python."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -112,27 +118,24 @@ def _rotations(circuit: Circuit) -> int:
 
 
 def _train_seconds(circuit: Circuit, ciphertexts: int, speed: Speed) -> float:
+    """Arithmetic alone; memory that is new to the process is counted by `forecast`."""
     spec, half, folds, columns = circuit.spec, circuit.spec.dimension // 2, _folds(circuit), circuit.spec.columns
     top = circuit.top + 1
     tables = _tables(circuit) * columns
 
-    def fresh(limbs: int) -> float:
-        return 2 * limbs * speed.touch
-
     def fold(limbs: int) -> float:
-        return folds * (speed.key_switch(limbs) + 2 * limbs * (speed.copy + speed.touch))
+        return folds * (speed.key_switch(limbs) + 2 * limbs * speed.copy)
 
     # Read one after another, whatever the threads; so are class sums of a single column.
-    serial = ciphertexts * (speed.expand + fresh(top))
+    serial = ciphertexts * speed.expand
     sums = ciphertexts * tables * (speed.encode + speed.tensor(top))
     sums += tables * (speed.rescale + fold(top - 1) + speed.key_switch(top - 1))
     if tables == 1:
         serial, sums = serial + sums, 0.0
     if not spec.solves:
         return serial + sums / speed.parallel
-    once = speed.rotations(_rotations(circuit), top) + _rotations(circuit) * fresh(top)
-    images = ciphertexts * (once + (half + 1) * speed.scatter) + (half + 1) * 3 * top * speed.touch
-    diagonal = speed.key_switch(top) + fold(top - 1) + speed.tensor(top - 1) + speed.rescale + fresh(top)
+    images = ciphertexts * (speed.rotations(_rotations(circuit), top) + (half + 1) * speed.scatter)
+    diagonal = speed.key_switch(top) + fold(top - 1) + speed.tensor(top - 1) + speed.rescale
     if columns > 1:
         diagonal += fold(top - 1)
     solve = 0.0
@@ -141,8 +144,9 @@ def _train_seconds(circuit: Circuit, ciphertexts: int, speed: Speed) -> float:
         solve += speed.rotations(_rotations(circuit) - 1, limbs) + 2 * half * speed.tensor(limbs)
         solve += (2 * (circuit.giant + circuit.baby - 2) + 2) * speed.key_switch(limbs)
         if step:  # diagonals of the level above lose a prime, which copies them
-            solve += (half + 1) * 2 * limbs * (speed.copy + speed.touch)
-    return serial + (sums + images + (half + 1) * diagonal + solve) / speed.parallel
+            solve += (half + 1) * 2 * limbs * speed.copy
+    work = (sums + images + (half + 1) * diagonal) / speed.parallel + solve / max(1.0, WITHIN * speed.parallel)
+    return UNCOUNTED * (serial + work)
 
 
 def _classify_seconds(circuit: Circuit, ciphertexts: int, speed: Speed) -> float:
@@ -152,7 +156,7 @@ def _classify_seconds(circuit: Circuit, ciphertexts: int, speed: Speed) -> float
     if columns > 1:
         masked = columns * (speed.encode + speed.tensor(weights)) + (folds + 1) * speed.key_switch(weights)
         prepare = (columns - 1) * speed.key_switch(weights) + period * masked
-    one = speed.expand + 2 * (circuit.top + 1) * speed.touch
+    one = speed.expand
     one += speed.rotations(period if columns > 1 else 0, scores + 1) + period * speed.tensor(scores + 1)
     one += (1 + len(circuit.score_shifts)) * speed.key_switch(scores)
     return (prepare + ciphertexts * one) / speed.parallel
@@ -193,11 +197,16 @@ def forecast(task: PublicTask, images: int, queries: int, speed: Speed, threads:
     circuit, p = task.circuit, task.parameters
     ciphertexts, asked = circuit.layout.ciphertexts(images), circuit.layout.ciphertexts(queries)
     packed, expanded = _key_bytes(circuit)
-    # A key is unpacked and its seed expanded as an image is, into memory that is new to the process.
-    unpacking = (
-        packed / p.ciphertext_bytes(circuit.top, 1) * speed.expand + expanded / (8 * p.ring_dimension) * speed.touch
-    )
-    reading = START_SECONDS + packed / HASHING + unpacking / speed.parallel
+    memory = training_memory(task, images, threads)
+
+    def fresh(size: float) -> float:
+        return size / (8 * p.ring_dimension) * speed.touch  # the threads of a process wait for each other here
+
+    # A key is unpacked and its seed expanded as an image is.
+    unpacking = packed / p.ciphertext_bytes(circuit.top, 1) * speed.expand / speed.parallel
+    reading = START_SECONDS + packed / HASHING + unpacking + fresh(expanded)
+    # Each page is new to the process once: what is freed is used again.
+    working = fresh(memory - BASE_MEMORY - expanded)
     upload = sum(row_bytes(task, True))
     return Cost(
         p.ring_dimension,
@@ -206,9 +215,9 @@ def forecast(task: PublicTask, images: int, queries: int, speed: Speed, threads:
         images,
         queries,
         count_key_switches(circuit, ciphertexts).total,
-        reading + ciphertexts * upload / HASHING + _train_seconds(circuit, ciphertexts, speed),
+        reading + working + ciphertexts * upload / HASHING + _train_seconds(circuit, ciphertexts, speed),
         reading + asked * upload / HASHING + _classify_seconds(circuit, asked, speed),
-        training_memory(task, images, threads),
+        memory,
         packed,
         upload / circuit.layout.images,
         score_bytes(task) / circuit.layout.images,
