@@ -16,6 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from cipherlens.cli.demo import run_demo
+from cipherlens.cli.main import main
 from cipherlens.data import demo_cats
 from cipherlens.errors import InputError
 from cipherlens.report import published, sheet
@@ -37,10 +38,10 @@ FIELDS = {
 class Demo:
     """One real run, shared by the tests."""
 
-    def __init__(self, out: Path, photo: Path) -> None:
+    def __init__(self, out: Path, photos: list[Path]) -> None:
         self.console = Console(file=io.StringIO(), width=118)
         self.out = out
-        self.summary: Summary = run_demo(out, [photo], None, self.console)
+        self.summary: Summary = run_demo(out, photos, None, self.console)
         self.page = (out / "report.html").read_text(encoding="utf-8")
         assert isinstance(self.console.file, io.StringIO)
         self.printed = self.console.file.getvalue()
@@ -51,8 +52,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     folder = tmp_path_factory.mktemp("demo")
     _, testing = demo_cats()
     photo = folder / "my [bold] <cat>.png"
-    Image.fromarray(testing.images[testing.labels.index("cat")]).resize((300, 200)).save(photo)
-    yield Demo(folder / "out", photo)
+    cat = Image.fromarray(testing.images[testing.labels.index("cat")])
+    cat.resize((300, 200)).save(photo)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # held upright, stored lying on its side
+    rotated = folder / "rotated.jpg"
+    cat.resize((120, 200)).rotate(90, expand=True).save(rotated, exif=turned)
+    yield Demo(folder / "out", [photo, rotated])
 
 
 class TestFigures:
@@ -77,6 +83,7 @@ class TestFigures:
         assert set(record) == FIELDS
         assert record == demo.summary
         assert (record["images"], record["clear_subsample"], record["learner"]) == (800, 200, "ridge")
+        assert record["features"] == "lite0, D = 128"
 
 
 class TestServer:
@@ -127,11 +134,13 @@ class TestReport:
             assert content[int(place, 16) :][:16] == bytes.fromhex(numbers)
 
     def test_ciphertext_bytes_tell_nothing(self, demo: Demo) -> None:
-        for target, clear_at_least in (("cat or not", 55), ("bright or dark", 90)):
+        for target, clear_at_least in (("cat or not", 55), ("mean colour bright or dark", 90)):
             row = re.search(rf"<tr><td>{target}</td>(.*?)</tr>", demo.page)
             assert row is not None
             encrypted, _, clear = (float(n) for n in re.findall(r">([\d.]+) %", row[1])[:3])
-            assert 35 <= encrypted <= 65  # four standard deviations around a coin's share
+            assert 43 <= encrypted <= 57  # more than four standard deviations around a coin's share
+            assert ("at chance" in row[1]) == (abs(encrypted - 50) <= 4.7)
+            assert "50 % ± 4.7 %" in row[1]
             assert clear >= clear_at_least
         assert "An illustration, not a proof" in demo.page
 
@@ -152,7 +161,26 @@ class TestReport:
     def test_answers_the_photo(self, demo: Demo) -> None:
         assert "my [bold] <cat>.png" in demo.printed
         assert "my [bold] &lt;cat&gt;.png" in demo.page
-        assert (demo.out / "owner" / "photos.csv").read_text().splitlines()[1].startswith("0000.png,")
+        lines = (demo.out / "owner" / "photos.csv").read_text().splitlines()
+        assert [line.split(",")[0] for line in lines[1:]] == ["0000.png", "0001.png"]
+
+    def test_a_photo_held_upright_is_encrypted_upright(self, demo: Demo) -> None:
+        assert "rotated.jpg" in demo.printed
+        _, testing = demo_cats()
+        upright = testing.images[testing.labels.index("cat")].mean(axis=2)
+        with Image.open(demo.out / "owner" / "photos" / "0001.png") as image:
+            assert image.size == (120, 200)
+            seen = np.asarray(image.convert("L").resize((32, 32)), float)
+        likeness = [np.corrcoef(np.rot90(upright, k).ravel(), seen.ravel())[0, 1] for k in range(4)]
+        assert int(np.argmax(likeness)) == 0 and likeness[0] > 0.95
+
+    def test_random_splits_stand_beside_the_one_that_was_encrypted(self, demo: Demo) -> None:
+        assert "10 splits" in demo.printed
+        found = re.search(
+            r"the solve gains ([+-][\d.]+) ± ([\d.]+) points over linear means", " ".join(demo.page.split())
+        )
+        assert found is not None
+        assert 0 < float(found[2]) < 1 and float(found[1]) > float(found[2])
 
     def test_who_held_what(self, demo: Demo) -> None:
         rows = re.findall(
@@ -176,6 +204,18 @@ class TestBadInput:
         with pytest.raises(InputError, match=r"broken\.jpg"):
             run_demo(tmp_path / "out", [photo], 1, Console(file=io.StringIO()))
         assert not (tmp_path / "out").exists()
+
+    def test_every_file_behind_the_option_is_a_photo(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[list[Path]] = []
+
+        def remember(out: Path, photos: list[Path], threads: int | None, console: Console) -> dict[str, object]:
+            told.append(photos)
+            return {}
+
+        monkeypatch.setattr("cipherlens.cli.demo.run_demo", remember)
+        for arguments in (["--photo", "a.jpg", "b.png"], ["--photo", "a.jpg", "--photo", "b.png", "--json"]):
+            assert main(["demo", "--out", str(tmp_path), *arguments]) == 0
+        assert told == [[Path("a.jpg"), Path("b.png")]] * 2
 
     def test_folders_of_others_are_never_replaced(self, tmp_path: Path) -> None:
         (tmp_path / "owner").mkdir()
@@ -230,9 +270,10 @@ class TestParts:
         truth = rng.random(300) < 0.5
         telling = rng.integers(0, 256, (300, 50), np.uint8)
         telling[:, 7] = np.where(truth, 250, 5)
-        told = byte_test("x", rng.integers(0, 256, (300, 50), np.uint8), telling, truth, 200)
+        told = byte_test("x", rng.integers(0, 256, (300, 50), np.uint8), telling, truth)
         assert told.clear == 1.0
-        assert 0.3 < told.encrypted < 0.7
+        assert told.at_chance
+        assert not byte_test("x", telling, telling, truth).at_chance
 
     def test_one_bit_is_flipped(self) -> None:
         altered, place = flip_bit(bytes(9))

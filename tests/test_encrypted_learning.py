@@ -235,18 +235,56 @@ def test_wrong_bounds_are_noticed() -> None:
         keys.decrypt(cl.server.classify(model, keys.encrypt(rows), keys.evaluation))
 
 
-@pytest.mark.parametrize("factor", [4.0, 0.2])
-def test_scaled_images_of_a_contributor_are_noticed(
-    two_classes: tuple[Task, Keys, Floats, Numbers], factor: float
-) -> None:
-    task, keys, rows, labels = two_classes
+def contributed(keys: Keys, factor: float, rows: Floats, labels: Numbers) -> EncryptedImages:
+    """What a contributor sends whose features are scaled, after whitening, by a factor."""
+    task = keys.public.task
     fitted = task.feature_map.whitening
     scaled = FeatureMap(task.feature_map.base, Whitening(fitted.mean, fitted.matrix * factor))
-    contributor = replace(keys.public, task=replace(task, feature_map=scaled))
-    data = [keys.encrypt(rows[:40], labels[:40]), contributor.encrypt(rows, labels)]
+    return replace(keys.public, task=replace(task, feature_map=scaled)).encrypt(rows, labels)
+
+
+@pytest.fixture(scope="module", params=[("ridge", 3), ("fisher", 3), ("linear_means", 3)], ids=lambda p: p[0])
+def every_learner(request: pytest.FixtureRequest) -> tuple[Task, Keys, Floats, Numbers]:
+    learner, classes = request.param
+    return planned(240, classes, learner, steps=4)
+
+
+@pytest.mark.parametrize("factor", [4.0, 0.2])
+def test_scaled_images_of_a_contributor_are_noticed(
+    every_learner: tuple[Task, Keys, Floats, Numbers], factor: float
+) -> None:
+    """Linear means have no equation to leave a residual: images scaled down are only small means."""
+    task, keys, rows, labels = every_learner
+    data = [keys.encrypt(rows[:40], labels[:40]), contributed(keys, factor, rows, labels)]
+    model = cl.server.train(data, keys.evaluation)
+    if factor < 1 and task.public.spec.kind == "linear_means":
+        keys.secrets.open(model)
+        return
+    with pytest.raises(RangeError):
+        keys.secrets.open(model)
+
+
+def test_images_of_another_distribution_from_a_contributor_are_noticed(
+    every_learner: tuple[Task, Keys, Floats, Numbers],
+) -> None:
+    _, keys, rows, labels = every_learner
+    # Measured in other units: a column that hardly varied now dominates, and its zero lies elsewhere.
+    theirs = rows * np.geomspace(1, 30, FEATURES) + 5 * labels[:, None]
+    data = [keys.encrypt(rows, labels), keys.public.encrypt(theirs, labels)]
     model = cl.server.train(data, keys.evaluation)
     with pytest.raises(RangeError):
         keys.secrets.open(model)
+    with pytest.raises(RangeError):
+        keys.decrypt(cl.server.classify(model, keys.encrypt(rows[:9]), keys.evaluation))
+
+
+def test_linear_means_notice_scaled_images_when_all_are_and_not_when_a_quarter_is() -> None:
+    """What docs/how-it-works.md says of them."""
+    _, keys, rows, labels = planned(240, 3, "linear_means")
+    with pytest.raises(RangeError, match="class means alone"):
+        keys.secrets.open(cl.server.train(contributed(keys, 3.0, rows, labels), keys.evaluation))
+    few = [contributed(keys, 3.0, rows[:60], labels[:60]), keys.encrypt(rows[60:], labels[60:])]
+    keys.secrets.open(cl.server.train(few, keys.evaluation))
 
 
 def rare_class(n: int, rare: int, seed: int = 1) -> tuple[Floats, Numbers]:
@@ -301,6 +339,27 @@ def test_a_data_set_counts_once(two_classes: tuple[Task, Keys, Floats, Numbers],
     data.save(tmp_path / "copy.cl")
     with pytest.raises(InputError, match="given twice"):
         cl.server.train([data, EncryptedImages.load(tmp_path / "copy.cl")], keys.evaluation)
+
+
+@pytest.mark.parametrize(("learner", "classes"), [("ridge", 2), ("ridge", 5), ("fisher", 3), ("linear_means", 4)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_honest_tasks_planned_and_encrypted_raise_nothing(learner: str, classes: int, seed: int) -> None:
+    """Each with a plan and keys of its own, and heavy tails, a rare class or columns in unlike units."""
+    rng = np.random.default_rng(seed)
+    rows, labels = blobs(260, classes, seed=200 + seed)
+    rows = np.sinh(rows / 2) if seed else rows * np.geomspace(1e-3, 1e3, FEATURES)
+    kept = np.flatnonzero((labels > 0) | (rng.random(len(labels)) < 0.5))
+    rows, labels = rows[kept], labels[kept]
+    task = cl.plan(rows, labels, learner=learner, features="table", steps=4, seed=seed, threads=2)  # type: ignore[arg-type]
+    keys = Keys.create(task)
+    model = cl.server.train(
+        [keys.encrypt(rows[::2], labels[::2]), keys.public.encrypt(rows[1::2], labels[1::2])], keys.evaluation
+    )
+    agree(
+        keys.secrets.open(model),
+        twin(task, np.vstack([rows[::2], rows[1::2]]), np.concatenate([labels[::2], labels[1::2]])),
+    )
+    keys.decrypt(cl.server.classify(model, keys.encrypt(rows[:50]), keys.evaluation))
 
 
 def test_honest_tasks_raise_nothing(two_classes: tuple[Task, Keys, Floats, Numbers]) -> None:

@@ -65,7 +65,10 @@ def demo(
     ),
     photo: Annotated[
         list[Path] | None,
-        typer.Option("--photo", show_default=False, help="A picture of your own to classify; repeat it for more."),
+        typer.Option("--photo", show_default=False, help="Pictures of your own to classify."),
+    ] = None,
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", show_default=False, help="More pictures for --photo.")
     ] = None,
     threads: Threads = None,
     as_json: Json = False,
@@ -74,7 +77,7 @@ def demo(
     from cipherlens.cli.demo import run_demo
 
     output = Output(as_json)
-    output.finish({"command": "demo", **run_demo(out, list(photo or []), threads, output.console)})
+    output.finish({"command": "demo", **run_demo(out, [*(photo or []), *(more or [])], threads, output.console)})
 
 
 OWNER, SERVER, EVERYBODY = "The owner and contributors", "The server", "Everybody"

@@ -13,7 +13,18 @@ from cipherlens import __version__
 from cipherlens.report import published, sheet
 from cipherlens.report.illustration import SAMPLED
 from cipherlens.report.results import Answered, Demonstration
-from cipherlens.report.wording import accuracy_rows, cost_rows, megabytes, percent, seconds, watch_sentence
+from cipherlens.report.splits import SPLITS
+from cipherlens.report.wording import (
+    accuracy_rows,
+    accuracy_sentence,
+    chance,
+    cost_rows,
+    megabytes,
+    percent,
+    seconds,
+    verdict,
+    watch_sentence,
+)
 
 REPORT, SUMMARY, SHEET, PLOT = "report.html", "summary.json", "contact-sheet.png", "published.svg"
 
@@ -76,13 +87,15 @@ def render(demo: Demonstration) -> str:
             f"<p>To {escape(r.tried)}:</p><pre class=told>$ {escape(r.command)}\n<b>{escape(r.sentence)}</b></pre>"
             for r in demo.refusals
         ),
-        "dimension": "128",
-        "accuracy": _rows(accuracy_rows(demo), numbers={1}),
+        "dimension": str(demo.dimension),
+        "splits": str(SPLITS),
+        "accuracy": _rows(accuracy_rows(demo), numbers={1, 2}),
+        "accuracy_sentence": escape(accuracy_sentence(demo)),
         "cost": _rows(cost_rows(demo), numbers={1, 2}),
         "plot": _svg(_plot(demo)),
         "version": __version__,
-        "features": s["features"],
-        "steps": "5",
+        "features": escape(s["features"]),
+        "steps": str(demo.steps),
         "clear": str(s["clear_subsample"]),
         "ring": f"{s['ring_dimension']:,}",
         "levels": str(s["levels"]),
@@ -170,13 +183,10 @@ def _byte_rows(demo: Demonstration) -> str:
     decrypted = (percent(demo.summary["accuracy_encrypted"]), "–")
     return _rows(
         (
-            (
-                test.target, percent(test.encrypted), f"{test.chance * 100:.1f} % ± {test.spread * 100:.0f} %",
-                percent(test.clear), answered,
-            )
+            (test.target, percent(test.encrypted), verdict(test), chance(test), percent(test.clear), answered)
             for test, answered in zip(demo.byte_tests, decrypted, strict=True)
         ),
-        numbers={1, 2, 3, 4},
+        numbers={1, 3, 4, 5},
     )  # fmt: skip
 
 

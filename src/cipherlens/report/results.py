@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cipherlens.planning.cost import Cost
 from cipherlens.report.illustration import ByteTest
+from cipherlens.report.splits import Splits
 
 Pixels = NDArray[np.uint8]
 
@@ -136,6 +137,9 @@ class Demonstration:
     """Everything that the report and the terminal show."""
 
     summary: Summary
+    dimension: int
+    steps: int
+    splits: Splits
     forecast: Cost
     classes: tuple[str, ...]
     answers: tuple[Answered, ...]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cipherlens.features.base import Progress, extract_batches
 from cipherlens.features.feature_map import FeatureMap
 from cipherlens.owner.encryption import Encryptor, encrypt_images, prepare
 from cipherlens.planning.task import Task
@@ -23,12 +24,12 @@ class Timed:
     Attributes:
         feature_seconds: reading images, their features, whitening.
         encrypt_seconds: everything else, from names and labels to the finished files.
-        columns: (n, D) of each portion, where they were asked for.
+        features: (n, d) base features of each portion, before whitening, where they were asked for.
     """
 
     feature_seconds: float = 0.0
     encrypt_seconds: float = 0.0
-    columns: list[NDArray[np.float64]] = field(default_factory=list, repr=False)
+    features: list[NDArray[np.float64]] = field(default_factory=list, repr=False)
 
 
 def time_encryption(
@@ -40,7 +41,7 @@ def time_encryption(
     threads: int,
     keep: bool = False,
 ) -> Timed:
-    """Encrypt each portion (file, images, labels or None) as `encrypt` does; keep: collect the columns too."""
+    """Encrypt each portion (file, images, labels or None) as `encrypt` does; keep: collect the features too."""
     timed = Timed()
     started = time.perf_counter()
     for path, images, labels in portions:
@@ -56,18 +57,21 @@ def _watched(task: Task, timed: Timed, keep: bool) -> Task:
     kept: list[NDArray[np.float64]] = []
 
     class Watched(FeatureMap):
-        def batches(self, *arguments: Any, **named: Any) -> Iterator[tuple[tuple[str, ...], NDArray[np.float64]]]:
-            batches = super().batches(*arguments, **named)
+        def batches(
+            self, images: Any, progress: Progress | None = None, *, threads: int = 1
+        ) -> Iterator[tuple[tuple[str, ...], NDArray[np.float64]]]:
+            batches = extract_batches(self.base, images, threads, progress)
             while True:
                 start = time.perf_counter()
                 batch = next(batches, None)
+                columns = None if batch is None else self.whitening.apply(batch[1])
                 timed.feature_seconds += time.perf_counter() - start
-                if batch is None:
+                if batch is None or columns is None:
                     break
                 if keep:
                     kept.append(batch[1])
-                yield batch
+                yield batch[0], columns
             if keep:
-                timed.columns.append(np.concatenate(kept))
+                timed.features.append(np.concatenate(kept))
 
     return replace(task, feature_map=Watched(task.feature_map.base, task.feature_map.whitening))

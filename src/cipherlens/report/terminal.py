@@ -11,7 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from cipherlens.report.results import Demonstration
-from cipherlens.report.wording import accuracy_rows, cost_rows, megabytes, percent, watch_sentence
+from cipherlens.report.splits import SPLITS
+from cipherlens.report.wording import (
+    accuracy_rows,
+    accuracy_sentence,
+    chance,
+    cost_rows,
+    megabytes,
+    percent,
+    verdict,
+    watch_sentence,
+)
 
 
 def show(demo: Demonstration, console: Console) -> None:
@@ -22,14 +32,19 @@ def show(demo: Demonstration, console: Console) -> None:
     ]
     _print(console, "Who held what", ("", "", "owner", "server"), held, {1})
     console.print(watch_sentence(demo.watch) + "\n", style="dim", highlight=False)
-    _print(console, f"What came out, on {len(demo.answers)} test images", ("", "right", ""), accuracy_rows(demo), {1})
+    _print(
+        console,
+        f"What came out, on {len(demo.answers)} test images",
+        ("", "right", f"{SPLITS} splits", ""),
+        accuracy_rows(demo),
+        {1, 2},
+    )
+    console.print(accuracy_sentence(demo) + "\n", style="dim", highlight=False)
     _print(console, "What it cost", ("", "forecast", "measured"), cost_rows(demo), {1, 2})
-    told = [
-        (t.target, percent(t.encrypted), f"{t.chance:.0%} ± {t.spread:.0%}", percent(t.clear)) for t in demo.byte_tests
-    ]
+    told = [(t.target, percent(t.encrypted), verdict(t), chance(t), percent(t.clear)) for t in demo.byte_tests]
     _print(
         console, "A logistic regression trained on bytes (an illustration, not a proof)",
-        ("right answers for", "on ciphertexts", "guessing", "on clear pixels"), told, {1, 2, 3},
+        ("right answers for", "on ciphertexts", "", "guessing", "on clear pixels"), told, {1, 3, 4},
     )  # fmt: skip
     _print(console, "Refused", ("tried", "answer"), [(r.tried, escape(r.sentence)) for r in demo.refusals])
     if demo.photos:

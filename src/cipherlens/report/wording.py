@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from cipherlens.report.illustration import ByteTest
 from cipherlens.report.results import Demonstration, ServerWatch
+from cipherlens.report.splits import SPLITS
 
 
 def percent(share: float) -> str:
@@ -32,19 +34,47 @@ def watch_sentence(watch: ServerWatch) -> str:
     )
 
 
-def accuracy_rows(demo: Demonstration) -> list[tuple[str, str, str]]:
-    """Learner, accuracy, remark."""
-    s, n = demo.summary, len(demo.answers)
+def accuracy_rows(demo: Demonstration) -> list[tuple[str, str, str, str]]:
+    """Learner, accuracy on the test images, mean over random splits, remark."""
+    s, n, splits = demo.summary, len(demo.answers), demo.splits
     return [
         (
-            "trained and applied encrypted", percent(s["accuracy_encrypted"]),
+            "trained and applied encrypted", percent(s["accuracy_encrypted"]), "",
             f"the same answer as in the clear for {round(s['agreement'] * n)} of {n}; "
             f"largest difference of a weight {s['max_weight_error']:.1e}",
         ),
-        ("the same algorithm in the clear", percent(s["accuracy_clear"]), "numpy, float64"),
-        ("exact ridge in the clear", percent(s["accuracy_reference"]), "scikit-learn, on the same features"),
-        ("linear means in the clear", percent(s["accuracy_linear_means"]), "no solve: what the class means alone give"),
+        ("the same algorithm in the clear", percent(s["accuracy_clear"]), percent(splits.clear), "numpy, float64"),
+        (
+            "exact ridge in the clear", percent(s["accuracy_reference"]), percent(splits.reference),
+            "scikit-learn, on the same features",
+        ),
+        (
+            "linear means in the clear", percent(s["accuracy_linear_means"]), percent(splits.linear_means),
+            "no solve: what the class means alone give",
+        ),
     ]  # fmt: skip
+
+
+def accuracy_sentence(demo: Demonstration) -> str:
+    """How far the test images tell the rows apart, and what many splits say."""
+    n, share, splits = len(demo.answers), demo.summary["accuracy_encrypted"], demo.splits
+    error = 100 * (share * (1 - share) / n) ** 0.5
+    return (
+        f"Each share of {n} images is uncertain by ± {error:.1f} points (one standard error of {n} images), more than lies "
+        f"between the rows. So the clear ones are also given as means over {SPLITS} random splits of all "
+        f"{demo.summary['images'] + n:,} images, whitened anew each time: there the solve gains {100 * splits.gain:+.1f} "
+        f"± {100 * splits.error:.1f} points over linear means."
+    )
+
+
+def chance(test: ByteTest) -> str:
+    """What guessing gives."""
+    return f"50 % ± {100 * test.band:.1f} %"
+
+
+def verdict(test: ByteTest) -> str:
+    """Whether the bytes told anything."""
+    return "at chance" if test.at_chance else "outside the band"
 
 
 def cost_rows(demo: Demonstration) -> list[tuple[str, str, str]]:

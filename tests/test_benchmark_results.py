@@ -1,0 +1,89 @@
+"""The committed figures of learning: their fields, and the targets that they have to meet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cipherlens as cl
+from cipherlens.learning.twin import fit_clear
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
+
+FIELDS = [
+    "task", "learner", "images", "clear_subsample", "features", "ring_dimension", "levels", "key_switches", "threads",
+    "accuracy_encrypted", "accuracy_clear", "accuracy_reference", "agreement", "max_weight_error", "feature_seconds",
+    "keygen_seconds", "encrypt_seconds", "train_seconds", "classify_seconds", "clear_seconds", "slowdown",
+    "forecast_seconds", "peak_memory_mb", "upload_bytes", "evaluation_key_bytes",
+]  # fmt: skip
+
+TARGETS: dict[str, dict[str, float]] = {
+    "wdbc": {"accuracy": 0.95, "train": 3, "classify": 3},
+    "mnist_1000": {"accuracy": 0.95, "train": 30, "classify": 60},
+    "mnist_3v8": {"accuracy": 0.96, "train": 40, "classify": 60},
+    "cats": {"accuracy": 0.89, "train": 15, "classify": 5},
+    "mnist_60000": {"accuracy": 0.97, "train": 600, "classify": 60},
+}
+"""At least this share of right answers, at most so many seconds, on two cores."""
+
+TRAINING = {"wdbc": 400, "mnist_1000": 1000, "mnist_3v8": 11_982, "cats": 800, "mnist_60000": 60_000}
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    path = RESULTS / name
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+RECORDS = {record["task"]: record for record in read("learning.json")}
+
+
+def test_every_record_has_these_fields_in_this_order() -> None:
+    assert {"wdbc", "mnist_1000", "mnist_3v8", "cats"} <= set(RECORDS) <= set(TARGETS)
+    for record in (*RECORDS.values(), *read("ml_confidential.json")):
+        assert list(record) == FIELDS
+
+
+@pytest.mark.parametrize("task", RECORDS)
+def test_records_meet_their_targets(task: str) -> None:
+    record, target = RECORDS[task], TARGETS[task]
+    assert record["images"] == TRAINING[task]
+    assert record["clear_subsample"] <= record["images"] / 4
+    assert record["accuracy_encrypted"] >= target["accuracy"]
+    assert record["agreement"] >= 0.999
+    assert record["train_seconds"] <= target["train"]
+    assert record["classify_seconds"] <= target["classify"]
+    assert record["slowdown"] == pytest.approx(record["train_seconds"] / record["clear_seconds"])
+    assert record["ring_dimension"] <= 1 << 15 and record["threads"] <= 2
+
+
+@pytest.mark.parametrize("task", RECORDS)
+def test_forecasts_are_within_a_quarter(task: str) -> None:
+    assert RECORDS[task]["forecast_seconds"] == pytest.approx(RECORDS[task]["train_seconds"], rel=0.25)
+
+
+def test_what_stands_beside_belongs_to_the_records() -> None:
+    beside = {record["task"]: record for record in read("learning_beside.json")}
+    for task, record in beside.items():
+        assert list(record) == ["task", "accuracy_linear_means", "accuracy_exact_ridge", "classify_forecast_seconds"]
+        assert record["classify_forecast_seconds"] == pytest.approx(RECORDS[task]["classify_seconds"], rel=0.25)
+        if RECORDS[task]["learner"] == "ridge":
+            assert record["accuracy_exact_ridge"] == RECORDS[task]["accuracy_reference"]
+
+
+def test_one_split_of_wdbc_encrypted() -> None:
+    """What the record of WDBC is the mean of ten of."""
+    data = pytest.importorskip("sklearn.datasets").load_breast_cancer()
+    order = np.random.default_rng(0).permutation(len(data.target))
+    training, rest = order[:400], order[400:]
+    task = cl.plan(data.data[training], data.target[training], learner="fisher", features="table")
+    keys = cl.owner.Keys.create(task)
+    model = cl.server.train(keys.encrypt(data.data[training], data.target[training]), keys.evaluation)
+    answers = keys.decrypt(cl.server.classify(model, keys.encrypt(data.data[rest]), keys.evaluation))
+    columns = task.feature_map.transform(data.data[training])
+    twin = fit_clear(task.public.spec, columns, data.target[training])
+    assert np.array_equal(answers.numbers, twin.predict(task.feature_map.transform(data.data[rest])))
+    assert np.mean(answers.numbers == data.target[rest]) >= 0.95
