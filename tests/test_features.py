@@ -226,6 +226,17 @@ def small_model(path: Path, shape: list[int | str], pooled: bool = False, channe
     return path
 
 
+def test_a_grey_model_is_recognised_by_its_input(tmp_path: Path) -> None:
+    grey = Backbone.load(small_model(tmp_path / "g.onnx", ["n", 1, 6, 6], channels=1))
+    assert (grey.mean, grey.deviation) == ((127.5,), (127.5,))
+    white = np.full((6, 6), 255, np.uint8)
+    given = Backbone.load(tmp_path / "g.onnx", mean=(255.0,))
+    assert given.deviation == (127.5,)
+    assert np.abs(grey.extractor()([white])).max() > 0.01
+    assert np.abs(given.extractor()([white])).max() == 0
+    assert choose(str(tmp_path / "g.onnx"), [white]) == grey
+
+
 def test_a_users_model(tmp_path: Path) -> None:
     colour = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3), dtype=np.uint8)
     mean, deviation = (10.0, 20.0, 30.0), (2.0, 4.0, 5.0)
@@ -282,13 +293,13 @@ def test_models_cannot_read_files(wrapped: bool, tmp_path: Path, monkeypatch: py
 def test_models_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
     fixed = small_model(tmp_path / "fixed.onnx", [4, 3, "h", "w"])
-    flat = small_model(tmp_path / "one.onnx", ["n", 1, "h", "w"], channels=1)
+    flat = small_model(tmp_path / "two.onnx", ["n", 2, "h", "w"], channels=2)
     good = small_model(tmp_path / "good.onnx", ["n", 3, 6, 6])
     for path, message in [
         (tmp_path / "gone.onnx", "cannot be read"),
         (tmp_path / "broken.onnx", "'broken.onnx' is not an ONNX model"),
         (fixed, "exactly 4 images at a time"),
-        (flat, "takes 1 channels"),
+        (flat, "takes 2 channels"),
     ]:
         with pytest.raises(InputError, match=message) as caught:
             choose(path, [])

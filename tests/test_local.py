@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cipherlens.errors import InputError, PlanError
+from cipherlens.errors import InputError, PlanError, RangeError
+from cipherlens.learning.bounds import clear_subsample
 from cipherlens.local import ImageClassifier
 from cipherlens.local.roles import Roles
 from cipherlens.owner.secret_key import SecretKey
@@ -150,6 +151,17 @@ def test_the_simulation_is_reproducible_and_noisy() -> None:
     one, two = (small("simulate").fit(rows, labels).decision_function(rows) for _ in range(2))
     assert np.array_equal(one, two)
     assert not np.array_equal(one, small("simulate", seed=1).fit(rows, labels).decision_function(rows))
+
+
+def test_the_simulation_makes_the_owners_checks() -> None:
+    """Rows of another kind than the clear ones: the solve diverges, in the simulation as in the encrypted run."""
+    rows, labels = table(400, 2)
+    _, numbers = np.unique(labels, return_inverse=True)
+    others = np.setdiff1d(np.arange(400), clear_subsample(numbers, share=60.5 / 400))[::4]
+    rows[others] *= 40 * np.random.default_rng(0).choice([-1, 1], size=rows[others].shape)
+    for mode in ("simulate", "encrypted"):
+        with pytest.raises(RangeError, match="did not converge"):
+            small(mode, clear=60, steps=4).fit(rows, labels)
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------

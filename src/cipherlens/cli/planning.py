@@ -14,6 +14,7 @@ from cipherlens.cli.output import Output, plural, size
 from cipherlens.errors import InputError
 
 if TYPE_CHECKING:
+    from cipherlens.features.base import BaseFeatures
     from cipherlens.planning.task import Task
 
 
@@ -42,6 +43,17 @@ def plan(
     ] = None,
     learner: Annotated[Learner, typer.Option("--learner", help="What to train.")] = Learner.ridge,
     features: Annotated[str, typer.Option("--features", help=FEATURES_HELP)] = "lite0",
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            "--mean",
+            show_default=False,
+            help="An ONNX model's mean of 8-bit pixels: one number a channel, 123.7,116.3,103.5.",
+        ),
+    ] = None,
+    deviation: Annotated[
+        str | None, typer.Option("--deviation", show_default=False, help="What it divides by after that, likewise.")
+    ] = None,
     dimension: Annotated[
         int | None, typer.Option("--dimension", show_default=False, help="Columns D of an image: a power of two.")
     ] = None,
@@ -97,7 +109,7 @@ def plan(
             source,
             open_labels(source, labels),
             learner=learner.value,
-            features=features,
+            features=_base(features, mean, deviation),
             dimension=dimension,
             ridge=RIDGE if ridge is None else ridge,
             steps=STEPS if steps is None else steps,
@@ -126,6 +138,26 @@ def plan(
             "skipped": skipped_names(source),
         }
     )
+
+
+def _base(features: str, mean: str | None, deviation: str | None) -> str | BaseFeatures:
+    """The features by name, or an ONNX model with numbers of the user's. Raises InputError."""
+    from cipherlens.features.backbone import Backbone
+
+    if mean is None and deviation is None:
+        return features
+    if not features.lower().endswith(".onnx"):
+        raise InputError(f"--mean and --deviation belong to an ONNX model's path, not to the features '{features}'")
+    return Backbone.load(features, mean=_numbers("--mean", mean), deviation=_numbers("--deviation", deviation))
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} takes numbers with commas between them, one a channel, not '{text}'") from None
 
 
 def _show(output: Output, task: Task, files: list[tuple[str, str]]) -> None:

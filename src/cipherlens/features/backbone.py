@@ -22,6 +22,7 @@ from cipherlens.features.pixels import Floats, Image, check_size
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_DEVIATION = (58.395, 57.12, 57.375)
+GREY_MEAN = GREY_DEVIATION = 127.5
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -72,14 +73,15 @@ class Backbone:
         cls,
         path: str | Path,
         size: tuple[int, int] | None = None,
-        mean: tuple[float, ...] = IMAGENET_MEAN,
-        deviation: tuple[float, ...] = IMAGENET_DEVIATION,
+        mean: tuple[float, ...] | None = None,
+        deviation: tuple[float, ...] | None = None,
         root: bool = False,
     ) -> "Backbone":
         """A model of the user's, in one file.
 
         size: (height, width); by default the model's own, or 224 x 224 if it takes any.
-        mean, deviation: in units of 8-bit pixels; the defaults are ImageNet's, as torchvision's models expect.
+        mean, deviation: in units of 8-bit pixels, one number a channel; by default ImageNet's for a colour model, as
+        torchvision's expect, and for a grey one (a single channel) what brings pixels to -1 ... 1.
         root: whether to take square roots of the features.
 
         Raises InputError if onnxruntime is missing, or the file is not a model from images to features.
@@ -89,7 +91,12 @@ class Backbone:
             model = path.read_bytes()
         except OSError as error:
             raise InputError(f"The model '{path}' cannot be read ({error.strerror}); check the path.") from error
-        shape = _check_input(_open(model, 1, path.name), path.name, len(mean))
+        session = _open(model, 1, path.name)
+        given = mean or deviation
+        grey = _input_shape(session, path.name)[1] == 1 if given is None else len(given) == 1
+        mean = mean or ((GREY_MEAN,) if grey else IMAGENET_MEAN)
+        deviation = deviation or ((GREY_DEVIATION,) if grey else IMAGENET_DEVIATION)
+        shape = _check_input(session, path.name, len(mean))
         own = tuple(side if isinstance(side, int) else 224 for side in shape[2:])
         height, width = size or own
         backbone = cls(model, height, width, tuple(map(float, mean)), tuple(map(float, deviation)), path.name, root)
@@ -183,11 +190,16 @@ def _open(model: bytes, threads: int, name: str) -> Any:
         raise InputError(f"'{name}' is not an ONNX model in one file that onnxruntime can load ({line}).") from error
 
 
-def _check_input(session: Any, name: str, channels: int) -> list[int | str | None]:
+def _input_shape(session: Any, name: str) -> list[int | str | None]:
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
         raise InputError(f"The model '{name}' must take exactly one float32 input (n, channels, height, width).")
     shape: list[int | str | None] = inputs[0].shape
+    return shape
+
+
+def _check_input(session: Any, name: str, channels: int) -> list[int | str | None]:
+    shape = _input_shape(session, name)
     if isinstance(shape[1], int) and shape[1] != channels:
         raise InputError(
             f"The model '{name}' takes {shape[1]} channels, and its mean and deviation have {channels}; give one number a channel."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -16,16 +17,28 @@ from cipherlens.learning.bounds import FEWEST_IMAGES, RIDGE, SHRINKAGE
 from cipherlens.learning.circuit import Circuit
 from cipherlens.learning.learners import LearnerKind
 from cipherlens.learning.noise import noise_model, score_noise
-from cipherlens.learning.twin import ClearModel, NoiseModel, decide, fit_clear, fit_simulated
+from cipherlens.learning.residual import check_model, check_scores
+from cipherlens.learning.twin import ClearModel, NoiseModel, centres, class_means, decide, fit_clear, fit_simulated
 from cipherlens.local.checks import check_rows, check_targets
 from cipherlens.local.protocol import Parameters, classifier_tags, not_fitted
 from cipherlens.local.roles import Roles
+from cipherlens.owner.decryption import NOISE
 from cipherlens.planning.plan import CLEAR_SHARE, MOST_CLEAR, STEPS, fit_features, plan, read_examples
-from cipherlens.planning.rings import choose_parameters
+from cipherlens.planning.rings import choose_parameters, score_bits
 from cipherlens.scheme.engine import usable_cores
 
 Floats = NDArray[np.float64]
 Mode = Literal["encrypted", "simulate", "clear"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Simulated:
+    """What predicting with modelled noise needs: errors, and what the owner's check of the scores looks at."""
+
+    noise: NoiseModel
+    score_noise: float
+    half_means: Floats | None
+    largest_score: float
 
 
 class ImageClassifier(Parameters):
@@ -34,7 +47,8 @@ class ImageClassifier(Parameters):
     mode:
         "encrypted"  keys are made, images encrypted, training and classifying happen on ciphertexts, and what is
                      decrypted is returned.
-        "simulate"   the same arithmetic in float64 with the encryption's errors modelled: statistical, not cryptographic.
+        "simulate"   the same arithmetic in float64 with the encryption's errors modelled, statistical and not
+                     cryptographic; the same parameters, and the owner's checks of what would be decrypted.
         "clear"      the same arithmetic in float64.
 
     The other parameters are those of `cipherlens.plan`; with features="table" X is a table (n, d) of numbers, otherwise
@@ -64,8 +78,7 @@ class ImageClassifier(Parameters):
     model_: ClearModel
     n_features_in_: int
     _roles: Roles | None
-    _noise: NoiseModel
-    _score_noise: float
+    _simulated: _Simulated
 
     def __init__(
         self,
@@ -96,7 +109,7 @@ class ImageClassifier(Parameters):
         """Train. X: images or a table (n, d); y: (n,) labels, or None for a folder with one folder a class.
 
         Raises InputError for data that cannot be used, PlanError when no ring fits, and RangeError when the owner's
-        checks of the decrypted model fail.
+        checks of the decrypted model, or of the simulated one, fail.
         """
         if self.mode not in get_args(Mode):
             raise InputError(f"there is no mode {self.mode!r}; choose {', '.join(get_args(Mode))}")
@@ -128,19 +141,22 @@ class ImageClassifier(Parameters):
         # Nothing is encrypted here, so the few images of a small set may all serve for statistics.
         fewest = min(len(numbers), FEWEST_IMAGES)
         clear = min(max(int(CLEAR_SHARE * len(numbers)), fewest), MOST_CLEAR) if self.clear is None else self.clear
-        self.feature_map_, spec, _ = fit_features(
+        self.feature_map_, spec, notes = fit_features(
             read_examples(X, numbers, table=self._table), clear, learner=self.learner, features=self.features,
             dimension=self.dimension, ridge=self.ridge, steps=self.steps, shrinkage=self.shrinkage, seed=self.seed,
             threads=threads,
         )  # fmt: skip
         columns = self.feature_map_.transform(X, threads=threads)
-        self._noise, self._score_noise = NoiseModel(), 0.0
         if self.mode == "clear":
             self.model_ = fit_clear(spec, columns, numbers)
             return
-        circuit = Circuit(choose_parameters(spec), spec)
-        self._noise, self._score_noise = noise_model(circuit, len(numbers)), score_noise(circuit)
-        self.model_ = fit_simulated(spec, columns, numbers, self._noise, np.random.default_rng(self.seed))
+        counts = np.bincount(numbers)
+        circuit = Circuit(choose_parameters(spec, room=score_bits(spec, counts)), spec)
+        noise = noise_model(circuit, len(numbers))
+        self.model_ = fit_simulated(spec, columns, numbers, noise, np.random.default_rng(self.seed))
+        check_model(self.model_, counts, notes.moments, noise=NOISE)
+        half_means = centres(spec, class_means(columns, numbers, counts))
+        self._simulated = _Simulated(noise, score_noise(circuit), half_means, circuit.largest_score)
 
     def decision_function(self, X: Any) -> Floats:
         """(n,) scores of two classes, positive for `classes_[1]`; (n, k) of more, the largest wins."""
@@ -166,10 +182,12 @@ class ImageClassifier(Parameters):
         columns, model = self.feature_map_.transform(X, threads=self.threads or usable_cores()), self.model_
         if self.mode_ != "simulate":
             return model.scores(columns)
+        simulated = self._simulated
+        check_scores(model.spec, model.weights, model.right_hand_side, simulated.half_means, simulated.largest_score)
         rng = np.random.default_rng(self.seed)
-        noisy = columns + rng.normal(scale=self._noise.fresh, size=columns.shape)
+        noisy = columns + rng.normal(scale=simulated.noise.fresh, size=columns.shape)
         raw = noisy @ model.weights
-        return model.finish_scores(raw + rng.normal(scale=self._score_noise, size=raw.shape))
+        return model.finish_scores(raw + rng.normal(scale=simulated.score_noise, size=raw.shape))
 
     @property
     def _table(self) -> bool:
