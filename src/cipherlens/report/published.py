@@ -20,6 +20,9 @@ QUIET: Final = "#8a8a8a"
 THEIRS: Final = "#4a6fa5"
 OURS: Final = "#c8102e"
 
+LOWEST: Final = 2.5e-4
+"""Seconds at the lower end of the plot."""
+
 NAMED_SECONDS: Final = {
     0.001: "1 ms", 0.01: "10 ms", 0.1: "0.1 s", 1.0: "1 s", 10.0: "10 s", 60.0: "1 min", 600.0: "10 min",
     3600.0: "1 h", 14400.0: "4 h",
@@ -94,7 +97,7 @@ def draw(train_seconds: float, classify_seconds: float, year: int) -> bytes:
 
 def _panel(axes: Axes, theirs: Sequence[Published], ours: float, words: str, year: int, title: str) -> None:
     axes.set_yscale("log")
-    axes.set_ylim(2.5e-4, 5e4)
+    axes.set_ylim(LOWEST, 5e4)
     first = min(point.year for point in theirs)
     axes.set_xlim(first - 0.6, year + 1.5)
     for point in theirs:
@@ -120,9 +123,10 @@ def _panel(axes: Axes, theirs: Sequence[Published], ours: float, words: str, yea
                 va="center", fontsize=7.5, color=INK,
             )  # fmt: skip
     axes.plot(year, ours, "*", color=OURS, markersize=15, zorder=4)
+    below = ours > LOWEST * 100  # or the words would stand on the axis
     axes.annotate(
-        f"{words}\n{_seconds(ours)}", (year, ours), xytext=(0, -12), textcoords="offset points", ha="center", va="top",
-        fontsize=8.5, fontweight="bold", color=OURS,
+        f"{words}\n{_seconds(ours)}", (year, ours), xytext=(0, -12 if below else 12), textcoords="offset points",
+        ha="center", va="top" if below else "bottom", fontsize=8.5, fontweight="bold", color=OURS,
     )  # fmt: skip
     axes.set_title(title, loc="left", fontsize=10.5, color=INK)
     axes.xaxis.set_major_locator(FixedLocator(range(first, year + 1, 2 if year - first > 6 else 1)))
