@@ -89,7 +89,9 @@ def byte_test(target: str, encrypted: Bytes, clear: Bytes, truth: NDArray[np.boo
 
 def _accuracy(table: Bytes, truth: NDArray[np.bool_]) -> float:
     scaled = (table.astype(np.float64) - 127.5) / 74.0  # the standard deviation of uniform bytes is 74
-    learner: Any = importlib.import_module("sklearn.linear_model").LogisticRegression(C=PENALTY, tol=TOLERANCE, max_iter=2000)
+    learner: Any = importlib.import_module("sklearn.linear_model").LogisticRegression(
+        C=PENALTY, tol=TOLERANCE, max_iter=2000
+    )
     selection: Any = importlib.import_module("sklearn.model_selection")
     folds = selection.StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     return float(np.mean(selection.cross_val_predict(learner, scaled, truth, cv=folds) == truth))

@@ -16,7 +16,9 @@ from cipherlens.report.results import Answered, Pixels
 TILE: Final = 64
 GAP: Final = 6
 CAPTION: Final = 16
-COLUMNS: Final = 20
+COLUMNS: Final = range(16, 21)
+"""As many images a row as leave the fewest places empty."""
+
 INK, QUIET, RIGHT, WRONG = "#2b2b2b", "#6b6b6b", "#dddddd", "#c8102e"
 
 
@@ -30,9 +32,10 @@ def grouped(answers: Sequence[Answered], classes: Sequence[str]) -> dict[str, li
 def draw(answers: Sequence[Answered], classes: Sequence[str], title: str) -> bytes:
     """A PNG of all answers, one block a class."""
     groups = grouped(answers, classes)
+    columns = min(COLUMNS, key=lambda count: sum(-len(group) % count for group in groups.values()))
     heads, line = 46, TILE + CAPTION + GAP
-    rows = {name: -(-len(group) // COLUMNS) for name, group in groups.items()}
-    width = 2 * 20 + COLUMNS * (TILE + GAP) - GAP
+    rows = {name: -(-len(group) // columns) for name, group in groups.items()}
+    width = 2 * 20 + columns * (TILE + GAP) - GAP
     height = 52 + sum(heads + n * line for n in rows.values()) + 14
     sheet = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(sheet)
@@ -45,7 +48,7 @@ def draw(answers: Sequence[Answered], classes: Sequence[str], title: str) -> byt
         pen.text((width - 20, y + 16), words, QUIET, _font(13), anchor="ra")
         y += heads
         for index, answer in enumerate(group):
-            x, top = 20 + index % COLUMNS * (TILE + GAP), y + index // COLUMNS * line
+            x, top = 20 + index % columns * (TILE + GAP), y + index // columns * line
             sheet.paste(enlarged(answer.pixels, TILE), (x, top))
             if answer.wrong:
                 pen.rectangle((x - 2, top - 2, x + TILE + 1, top + TILE + 1), outline=WRONG, width=3)

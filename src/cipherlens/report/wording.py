@@ -63,7 +63,7 @@ def accuracy_sentence(demo: Demonstration) -> str:
         f"Each share of {n} images is uncertain by ± {error:.1f} points (one standard error of {n} images), more than lies "
         f"between the rows. So the clear ones are also given as means over {SPLITS} random splits of all "
         f"{demo.summary['images'] + n:,} images, whitened anew each time: there the solve gains {100 * splits.gain:+.1f} "
-        f"± {100 * splits.error:.1f} points over linear means."
+        f"± {100 * splits.error:.1f} points over linear means (standard error over the splits, which share images)."
     )
 
 
