@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_workflow import draw_images
 from numpy.typing import NDArray
 from PIL import Image
 
+from cipherlens.cli.main import main
 from cipherlens.data import demo_cats
 from cipherlens.errors import FormatError, InputError
 from cipherlens.features import backbone
@@ -22,6 +24,7 @@ from cipherlens.features.images import ImageSource
 from cipherlens.features.onnx_files import refers_to_files
 from cipherlens.features.pixels import Pixels, resize
 from cipherlens.features.whitening import CLIP, Whitening, fit_whitening
+from cipherlens.planning.task import Task
 
 onnx = pytest.importorskip("onnx")
 
@@ -224,6 +227,30 @@ def small_model(path: Path, shape: list[int | str], pooled: bool = False, channe
     graph = onnx.helper.make_graph(nodes, "small", [source], [output], [onnx.numpy_helper.from_array(weight, "w")])
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=7), path)
     return path
+
+
+def test_plan_takes_a_models_mean_and_deviation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw_images(tmp_path / "train", 16, 0)
+    model = small_model(tmp_path / "g.onnx", ["n", 1, 12, 12], channels=1)
+
+    def plan(features: str, *more: str) -> int:
+        images, out = str(tmp_path / "train"), str(tmp_path / "task.cl")
+        options = ("--dimension", "8", "--steps", "1", "--replace", *more)
+        return main(["plan", "--images", images, "--out", out, "--features", features, *options])
+
+    assert plan(str(model), "--mean", "10.5", "--deviation", "200") == 0
+    base = Task.load(tmp_path / "task.cl").feature_map.base
+    assert isinstance(base, Backbone)
+    assert (base.mean, base.deviation) == ((10.5,), (200.0,))
+    assert plan(str(model)) == 0
+    for features, numbers, sentence in (
+        ("hog", "1", "belong to an ONNX model's path"),
+        (str(model), "1;2", "takes numbers with commas between them"),
+        (str(model), "1,2,3", "takes 1 channels"),
+    ):
+        capsys.readouterr()
+        assert plan(features, "--mean", numbers) == 1
+        assert sentence in capsys.readouterr().err
 
 
 def test_a_grey_model_is_recognised_by_its_input(tmp_path: Path) -> None:
