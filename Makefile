@@ -62,6 +62,7 @@ build: $(VENV)/.built  ## the environment, the compiled core and all packages
 $(VENV)/.system: $(VENV)/pyvenv.cfg
 	@missing=()
 	command -v chromium > /dev/null || missing+=(chromium)
+	compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null || command -v initdb > /dev/null || missing+=(postgresql)
 	if [ $${#missing[@]} -gt 0 ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
 	  echo "installing $${missing[*]}"
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"; } > $@.log 2>&1 \

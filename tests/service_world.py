@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 import cipherlens as cl
@@ -94,10 +95,10 @@ def _images(path: Path) -> Any:
     return EncryptedImages.load(path)
 
 
-def token(data: Path, tenant: str = "clinic", dataset: str | None = None) -> str:
-    """A new token, as the operator makes it."""
+def token(data: Path, tenant: str = "clinic", dataset: str | None = None, url: SecretStr | None = None) -> str:
+    """A new token, as the operator makes it. url: of the database, None for the one in the folder."""
     data.mkdir(parents=True, exist_ok=True)
-    database = Database(data)
+    database = Database(data, url)
     scope = Scope.OWNER if dataset is None else Scope.CONTRIBUTOR
     made = create_token(database, Settings(data=data), tenant, scope, dataset)
     database.close()
@@ -206,10 +207,9 @@ def in_process(settings: Settings, database: Database) -> Iterator[httpx.Client]
 # ---- a service ------------------------------------------------------------------------------------------------------
 
 RUN = """
-import sys
-from cipherlens.service.settings import Settings
+from cipherlens.service.process import read_settings
 from cipherlens.service.supervisor import Supervisor
-Supervisor(Settings.model_validate_json(sys.argv[1])).run(lambda url: print(url, flush=True))
+Supervisor(read_settings()).run(lambda url: print(url, flush=True))
 """
 
 
@@ -227,10 +227,11 @@ class Service:
         port = int(self.url.rpartition(":")[2]) if self.url else 0
         settings = Settings(**{"data": self.data, "port": port, "threads": 2, **self._settings})
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", RUN, settings.model_dump_json()], stdout=subprocess.PIPE, stderr=log, text=True
-            )
+            self.process = subprocess.Popen([sys.executable, "-c", RUN], stdin=-1, stdout=-1, stderr=log, text=True)
+        assert self.process.stdin is not None
         assert self.process.stdout is not None
+        with self.process.stdin as stdin:
+            stdin.write(settings.model_dump_json())
         self.url = self.process.stdout.readline().strip()
         assert self.url, self.log()
 

@@ -11,23 +11,20 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from pydantic import SecretStr
 from sqlalchemy import create_engine, select, text
 
 from cipherlens.errors import InputError
 from cipherlens.service.database import NAME, Base, Database, Dataset, DatasetFile, File, Job, Tenant, Token
+from cipherlens.service.engines import parse_url
 from cipherlens.service.migrations import FOLDER
 
 BEFORE_REVISIONS = Path(__file__).parent / "vectors" / "service_before_revisions.sql"
 
 
-def revision(folder: Path) -> list[tuple[str]]:
-    with sqlite3.connect(folder / NAME) as connection:
-        return connection.execute("SELECT version_num FROM alembic_version").fetchall()
-
-
-def differences(url: str) -> list[object]:
+def differences(folder: Path, url: SecretStr | None = None) -> list[object]:
     """Between the models and a database."""
-    engine = create_engine(url)
+    engine = create_engine(f"sqlite:///{folder / NAME}" if url is None else parse_url(url.get_secret_value()))
     with engine.connect() as connection:
         found = compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata)
     engine.dispose()
@@ -42,9 +39,9 @@ def old(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_revisions_make_the_tables_of_the_models(tmp_path: Path) -> None:
-    Database(tmp_path).close()
-    assert differences(f"sqlite:///{tmp_path / NAME}") == []
+def test_revisions_make_the_tables_of_the_models(tmp_path: Path, database_url: SecretStr | None) -> None:
+    Database(tmp_path, database_url).close()
+    assert differences(tmp_path, database_url) == []
 
 
 def test_revisions_are_named_by_their_numbers() -> None:
@@ -64,38 +61,40 @@ def test_a_database_from_before_revisions_is_adopted(old: Path) -> None:
         assert session.scalar(text("PRAGMA foreign_keys")) == 1
         assert session.execute(text("PRAGMA foreign_key_check")).all() == []
     database.close()
-    assert differences(f"sqlite:///{old / NAME}") == []
+    assert differences(old) == []
     Database(old).close()
     with sqlite3.connect(old / NAME) as connection:  # the version of that time refuses what is above 1
         assert connection.execute("PRAGMA user_version").fetchone() > (1,)
 
 
-def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    Database(tmp_path).close()
-    with sqlite3.connect(tmp_path / NAME) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+def test_a_database_of_a_newer_version_is_refused(tmp_path: Path, database_url: SecretStr | None) -> None:
+    database = Database(tmp_path, database_url)
+    with database.writing() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(InputError, match=r"newer Cipherlens \(revision 9999; this one knows those up to \d{4}\)"):
-        Database(tmp_path)
-    assert revision(tmp_path) == [("9999",)]
+        Database(tmp_path, database_url)
+    with database.reading() as session:
+        assert session.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+    database.close()
 
 
 OPEN = """
 import sys, time
 from pathlib import Path
+from pydantic import SecretStr
 from cipherlens.service.database import Database
 print("ready", flush=True)
 sys.stdin.readline()
-Database(Path(sys.argv[1])).close()
+Database(Path(sys.argv[1]), *map(SecretStr, sys.argv[2:])).close()
 """
 
 
-@pytest.mark.parametrize("start", ["nothing", "old"])
+@pytest.mark.parametrize("start", ["nothing", "old", "postgresql"])
 def test_many_processes_open_it_at_once(tmp_path: Path, start: str, request: pytest.FixtureRequest) -> None:
-    folder = tmp_path if start == "nothing" else request.getfixturevalue("old")
-    opening = [
-        subprocess.Popen([sys.executable, "-c", OPEN, str(folder)], stdin=-1, stdout=-1, stderr=-1, text=True)
-        for _ in range(4)
-    ]
+    folder = request.getfixturevalue("old") if start == "old" else tmp_path
+    url = request.getfixturevalue("postgresql").new_database() if start == "postgresql" else None
+    command = [sys.executable, "-c", OPEN, str(folder), *([] if url is None else [url.get_secret_value()])]
+    opening = [subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) for _ in range(4)]
     for process in opening:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -105,8 +104,11 @@ def test_many_processes_open_it_at_once(tmp_path: Path, start: str, request: pyt
         process.stdin.flush()
     ends = [(process.communicate(timeout=60)[1], process.returncode) for process in opening]
     assert ends == [("", 0)] * 4
-    assert differences(f"sqlite:///{folder / NAME}") == []
-    assert len(revision(folder)) == 1
+    assert differences(folder, url) == []
+    database = Database(folder, url)
+    with database.reading() as session:
+        assert len(session.execute(text("SELECT version_num FROM alembic_version")).all()) == 1
+    database.close()
 
 
 def test_a_revision_that_fails_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,4 +122,3 @@ def test_a_revision_that_fails_changes_nothing(old: Path, monkeypatch: pytest.Mo
             Database(old)
     assert list(sqlite3.connect(old / NAME).iterdump()) == before
     Database(old).close()
-    assert len(revision(old)) == 1

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from service_world import (
     SECRET_WORDS,
     Material,
@@ -249,10 +250,10 @@ def test_memory_does_not_grow_with_what_is_sent(service: Service, owner: Owner, 
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Iterator[tuple[Jobs, Database, str]]:
-    text = token(tmp_path)
-    database = Database(tmp_path)
-    yield Jobs(database, Store(tmp_path), 0.2), database, text
+def queue(tmp_path: Path, database_url: SecretStr | None) -> Iterator[tuple[Jobs, Database, str]]:
+    text = token(tmp_path, url=database_url)
+    database = Database(tmp_path, database_url)
+    yield Jobs(database, Store(tmp_path), 60.0), database, text
     database.close()
 
 
@@ -281,16 +282,16 @@ def states(database: Database) -> list[str]:
         return [job.state for job in session.query(Job)]
 
 
-def test_tenants_take_turns(queue: tuple[Jobs, Database, str], tmp_path: Path) -> None:
-    _, database, _ = queue
-    jobs = Jobs(database, Store(tmp_path), 60)  # no lease runs out meanwhile, however slow the machine is
+def test_tenants_take_turns(queue: tuple[Jobs, Database, str]) -> None:
+    jobs, database, _ = queue
     first, second = put_job(database, "clinic", 1), put_job(database, "clinic", 2)
     other = put_job(database, "rival", 3)
     assert [getattr(jobs.claim("w"), "job_id", None) for _ in range(4)] == [first, other, second, None]
 
 
-def test_a_lease_runs_out(queue: tuple[Jobs, Database, str]) -> None:
-    jobs, database, _ = queue
+def test_a_lease_runs_out(queue: tuple[Jobs, Database, str], tmp_path: Path) -> None:
+    _, database, _ = queue
+    jobs = Jobs(database, Store(tmp_path), 0.2)
     put_job(database, "clinic", 1)
     lost = jobs.claim("sleeper")
     assert isinstance(lost, Claim)

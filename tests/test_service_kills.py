@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from service_killer import Killer, session
 from service_world import Material, client, log_lines, make_material, serving, token
 
@@ -21,11 +22,11 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     return make_material(tmp_path_factory.mktemp("material") / "files", images=2048)
 
 
-def test_random_kills(tmp_path: Path, material: Material) -> None:
+def test_random_kills(tmp_path: Path, material: Material, database_url: SecretStr | None) -> None:
     seed = int(os.environ.get("CIPHERLENS_SEED", random.SystemRandom().randrange(1 << 32)))
     print(f"CIPHERLENS_SEED={seed}")
-    with serving(tmp_path / "data", checkpoint_seconds=0.2) as service:
-        secret = token(service.data)
+    with serving(tmp_path / "data", database=database_url, checkpoint_seconds=0.2) as service:
+        secret = token(service.data, url=database_url)
         rounds = 0
         with (
             client(service.url, secret, patience=30) as owner,

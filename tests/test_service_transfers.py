@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from service_world import Material, Owner, in_process, make_material, manifest, split, token
 
 from cipherlens.service.database import Database, File, Tenant
@@ -29,13 +30,17 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
 
 @dataclass
 class World:
-    """A service in this process, with two tenants."""
+    """A service in this process, with two tenants. With both databases for tests that use `database_url`."""
 
     data: Path
+    url: SecretStr | None
     database: Database
     http: Any
     owner: Owner
     stranger: Owner
+
+    def token(self, dataset: str | None = None) -> str:
+        return token(self.data, dataset=dataset, url=self.url)
 
     def other(self, text: str) -> Owner:
         return Owner(self.http, text)
@@ -45,12 +50,13 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
     data = tmp_path / "data"
-    owner, stranger = token(data), token(data, "rival")
-    database = Database(data)
-    with in_process(Settings(data=data), database) as http:
-        yield World(data, database, http, Owner(http, owner), Owner(http, stranger))
+    url = request.getfixturevalue("database_url") if "database_url" in request.fixturenames else None
+    owner, stranger = token(data, url=url), token(data, "rival", url=url)
+    database = Database(data, url)
+    with in_process(Settings(data=data, database=url), database) as http:
+        yield World(data, url, database, http, Owner(http, owner), Owner(http, stranger))
     database.close()
 
 
@@ -84,6 +90,7 @@ def test_ranges(world: World, material: Material) -> None:
     refused(world.owner.ask("GET", f"/v1/files/{file_id}", headers={"Range": "bytes=0-1,3-4"}), 400, "Invalid")
 
 
+@pytest.mark.usefixtures("database_url")
 def test_an_interrupted_upload_goes_on(world: World, material: Material) -> None:
     announced, pieces = manifest(material.keys, "evaluation_keys"), split(material.keys.read_bytes())
     assert len(pieces) > 1
@@ -98,6 +105,7 @@ def test_an_interrupted_upload_goes_on(world: World, material: Material) -> None
     assert world.owner.upload(material.keys, "evaluation_keys") == first["file_id"]
 
 
+@pytest.mark.usefixtures("database_url")
 def test_replays_change_nothing(world: World, material: Material) -> None:
     file_id = world.owner.upload(material.parts[0])
     before = world.on_disk("files")
@@ -187,6 +195,7 @@ def test_pieces_that_are_not_what_was_announced(world: World, material: Material
     assert world.on_disk("pieces") == []
 
 
+@pytest.mark.usefixtures("database_url")
 def test_a_whole_that_is_not_what_was_announced_is_forgotten(world: World, material: Material) -> None:
     content = bytearray(material.parts[0].read_bytes())
     content[-1] ^= 1  # the manifest is honest about the bytes, but the body does not match the header's hash
@@ -236,6 +245,7 @@ def test_path_tricks_find_nothing(world: World, path: str) -> None:
 # ---- tenants and tokens ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("database_url")
 def test_tenants_do_not_see_each_other(world: World, material: Material) -> None:
     file_id = world.owner.upload(material.parts[0])
     keys_id = world.owner.upload(material.keys, "evaluation_keys")
@@ -262,10 +272,11 @@ def test_tenants_do_not_see_each_other(world: World, material: Material) -> None
     assert world.owner.done("GET", f"/v1/jobs/{job}")["state"] == "queued"
 
 
+@pytest.mark.usefixtures("database_url")
 def test_a_contributor_only_adds(world: World, material: Material) -> None:
     first = world.owner.upload(material.parts[0])
     dataset = world.owner.done("POST", "/v1/datasets", json={"file_ids": [first]})["dataset_id"]
-    contributor = world.other(token(world.data, dataset=dataset))
+    contributor = world.other(world.token(dataset))
     second = contributor.upload(material.parts[1])
     grown = contributor.done("POST", f"/v1/datasets/{dataset}/append", json={"file_id": second})
     assert grown["file_ids"] == [second]  # and not what others gave
@@ -285,7 +296,7 @@ def test_a_contributor_only_adds(world: World, material: Material) -> None:
 
 
 def test_tokens_that_do_not_count(world: World) -> None:
-    good = token(world.data)
+    good = world.token()
     bad = [
         "", "Bearer", "Bearer  x", good, f"Basic {good}", f"Bearer {good}x", f"Bearer {good[:-1]}", "Bearer clt__",
         f"Bearer {good[:-1]}{'A' if good[-1] != 'A' else 'B'}", f"Bearer clt_{'0' * 32}_{good[37:]}",
@@ -304,7 +315,7 @@ def test_tokens_that_do_not_count(world: World) -> None:
 
 
 def test_a_token_revoked_in_mid_upload(world: World, material: Material) -> None:
-    text = token(world.data)
+    text = world.token()
     doomed = world.other(text)
     pieces = split(material.keys.read_bytes())
     file_id = doomed.done("POST", "/v1/files", json=manifest(material.keys, "evaluation_keys"))["file_id"]
@@ -326,6 +337,7 @@ def test_a_token_revoked_in_mid_upload(world: World, material: Material) -> None
     ]
 
 
+@pytest.mark.usefixtures("database_url")
 def test_quotas(world: World, material: Material) -> None:
     with world.database.writing() as session:
         for tenant in session.query(Tenant):
@@ -337,6 +349,7 @@ def test_quotas(world: World, material: Material) -> None:
 # ---- deletion, and what a crash leaves ------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("database_url")
 def test_deleting_what_nobody_needs(world: World, material: Material) -> None:
     file_id = world.owner.upload(material.parts[0])
     dataset = world.owner.done("POST", "/v1/datasets", json={"file_ids": [file_id]})["dataset_id"]
@@ -351,6 +364,7 @@ def test_deleting_what_nobody_needs(world: World, material: Material) -> None:
     assert world.on_disk("pieces") == []
 
 
+@pytest.mark.usefixtures("database_url")
 def test_datasets_hold_one_task_and_key(world: World, material: Material) -> None:
     ours, other = world.owner.upload(material.parts[0]), world.owner.upload(material.foreign)
     query = world.owner.upload(material.query)
@@ -366,6 +380,7 @@ def test_datasets_hold_one_task_and_key(world: World, material: Material) -> Non
     refused(clash, 409, "Conflict")
 
 
+@pytest.mark.usefixtures("database_url")
 def test_the_sweep_removes_only_what_belongs_to_nothing(world: World, material: Material) -> None:
     file_id = world.owner.upload(material.parts[0])
     half = world.owner.done("POST", "/v1/files", json=manifest(material.parts[1], "images"))["file_id"]

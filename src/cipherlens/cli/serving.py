@@ -14,7 +14,10 @@ from cipherlens.cli.output import Output
 from cipherlens.errors import InputError
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from cipherlens.service.audit import Head
+    from cipherlens.service.database import Database
 
 DataFolder = Annotated[Path, typer.Option("--data", help="The service's folder; made when it does not exist.")]
 
@@ -27,6 +30,14 @@ Retention = Annotated[
         help="Delete files, and all that was made of them, after so long.",
     ),
 ]
+
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database", show_default=False, envvar="CIPHERLENS_DATABASE", show_envvar=True,
+        help="PostgreSQL instead of SQLite in the folder: postgresql://USER@HOST/NAME.",
+    ),
+]  # fmt: skip
 
 audit_app = typer.Typer(help="The audit log: who did what and when.", no_args_is_help=True)
 token_app = typer.Typer(help="Tokens: what owners and contributors show to the service.", no_args_is_help=True)
@@ -43,6 +54,11 @@ class TokenScope(StrEnum):
 @command
 def serve(
     data: DataFolder,
+    database: DatabaseUrl = None,
+    storage: Annotated[
+        str | None,
+        typer.Option("--storage", show_default=False, help="Keep whole files in a bucket: s3://BUCKET/PREFIX."),
+    ] = None,
     host: Annotated[str, typer.Option("--host", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 8750,
     workers: Annotated[int, typer.Option("--workers", min=1, max=1024, help="Jobs to compute side by side.")] = 1,
@@ -71,8 +87,9 @@ def serve(
     if cluster is not None:
         check_cluster(cluster)
     settings = Settings(
-        data=data.absolute(), host=host, port=port, workers=workers, threads=threads, cluster=cluster, tls_cert=_absolute(tls_cert),
-        tls_key=_absolute(tls_key), insecure_http=insecure_http, retention_days=_days(retention_days),
+        data=data.absolute(), database=_secret(database), storage=storage, host=host, port=port, workers=workers,
+        threads=threads, cluster=cluster, tls_cert=_absolute(tls_cert), tls_key=_absolute(tls_key),
+        insecure_http=insecure_http, retention_days=_days(retention_days),
     )  # fmt: skip
 
     def listening(url: str) -> None:
@@ -100,6 +117,7 @@ def create(
     ] = None,
     note: Annotated[str, typer.Option("--note", help="Who got it, for your list.")] = "",
     retention_days: Retention = None,
+    database: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
     """Make a token. It is shown once: only its hash is stored.
@@ -113,9 +131,9 @@ def create(
 
     output = Output(as_json)
     make_folder(data.absolute())
-    database = Database(data.absolute())
+    opened = Database(data.absolute(), _secret(database))
     token = create_token(
-        database,
+        opened,
         Settings(data=data.absolute()),
         tenant,
         Scope(scope.value),
@@ -124,24 +142,23 @@ def create(
         _days(retention_days),
         publication_id=publication,
     )
-    database.close()
+    opened.close()
     output.say(token)
     output.finish({"command": "token create", "tenant": tenant, "scope": scope.value, "token": token})
 
 
 @token_app.command("list")
 @command
-def list_(data: DataFolder, as_json: Json = False) -> None:
+def list_(data: DataFolder, database: DatabaseUrl = None, as_json: Json = False) -> None:
     """All tokens by their ids; none can be shown again."""
     from dataclasses import asdict
 
-    from cipherlens.service.database import Database
     from cipherlens.service.tokens import list_tokens
 
     output = Output(as_json)
-    database = Database(_existing(data))
-    tokens = list_tokens(database)
-    database.close()
+    opened = _existing(data, database)
+    tokens = list_tokens(opened)
+    opened.close()
     rows = [
         (
             t.token_id,
@@ -163,17 +180,17 @@ def list_(data: DataFolder, as_json: Json = False) -> None:
 def revoke(
     data: DataFolder,
     token_id: Annotated[str, typer.Argument(metavar="ID", show_default=False, help="As `token list` shows it.")],
+    database: DatabaseUrl = None,
     as_json: Json = False,
 ) -> None:
     """From now on a token counts for nothing, in running uploads too."""
-    from cipherlens.service.database import Database
     from cipherlens.service.settings import Settings
     from cipherlens.service.tokens import revoke_token
 
     output = Output(as_json)
-    database = Database(_existing(data))
-    revoke_token(database, Settings(data=data.absolute()), token_id)
-    database.close()
+    opened = _existing(data, database)
+    revoke_token(opened, Settings(data=data.absolute()), token_id)
+    opened.close()
     output.say(f"{token_id} is revoked")
     output.finish({"command": "token revoke", "token_id": token_id})
 
@@ -192,7 +209,7 @@ def verify(
     from cipherlens.service.audit import Audit
 
     output = Output(as_json)
-    found = Audit(_existing(data)).verify(_head(head))
+    found = Audit(_served(data)).verify(_head(head))
     if found.first > 1:
         output.say(f"begins with record {found.first}; older files are not here")
     output.say(
@@ -223,12 +240,28 @@ def _days(days: float | None) -> float | None:
     return days
 
 
-def _existing(data: Path) -> Path:
-    from cipherlens.service.database import NAME
+def _served(data: Path) -> Path:
+    """The folder of a service, wherever its database is. Raises InputError."""
+    from cipherlens.service.audit import CURRENT
 
-    if not (data / NAME).is_file():
+    if not (data / CURRENT).is_file():
         raise InputError(f"{data} is no service's folder; `cipherlens serve` or `token create` makes one")
     return data.absolute()
+
+
+def _existing(data: Path, url: str | None) -> Database:
+    """The database of a service that has one. Raises InputError."""
+    from cipherlens.service.database import NAME, Database
+
+    if url is None and not (data / NAME).is_file():
+        raise InputError(f"{data} is no service's folder; `cipherlens serve` or `token create` makes one")
+    return Database(data.absolute(), _secret(url))
+
+
+def _secret(url: str | None) -> SecretStr | None:
+    from pydantic import SecretStr
+
+    return None if url is None else SecretStr(url)
 
 
 def _absolute(path: Path | None) -> Path | None:

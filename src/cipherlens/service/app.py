@@ -27,10 +27,10 @@ from cipherlens.service.identity import Identity
 from cipherlens.service.jobs import Jobs
 from cipherlens.service.logging import defect
 from cipherlens.service.metrics import Metrics
-from cipherlens.service.pieces import Store
 from cipherlens.service.publications import Publications
 from cipherlens.service.routes import datasets, deletions, files, jobs, operations, page, publications
 from cipherlens.service.settings import Settings
+from cipherlens.service.storage import open_store
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Services:
 
 def create_app(settings: Settings, database: Database, stopping: Callable[[], bool] = lambda: False) -> ASGIApp:
     """The service as an ASGI application. Raises nothing; `database` stays the caller's to close."""
-    store, identity, audit = Store(settings.data), Identity.open(settings.data), Audit(settings.data)
+    store = open_store(settings.data, settings.storage, settings.cache_bytes)
+    identity, audit = Identity.open(settings.data), Audit(settings.data)
     services = Services(
         settings,
         database,

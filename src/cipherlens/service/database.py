@@ -1,36 +1,37 @@
-"""What the service remembers: SQLite in WAL mode, each write on the disk before it is answered."""
+"""What the service remembers, in SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
-import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import SecretStr
 from sqlalchemy import (
     BigInteger,
-    Connection,
     Double,
+    Engine,
     ForeignKey,
     Index,
     Integer,
     LargeBinary,
     Text,
     UniqueConstraint,
-    create_engine,
-    event,
 )
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from cipherlens.errors import InputError
+from cipherlens.service.engines import SERVICES, parse_url, postgresql_engine, reason, sqlite_engine
+from cipherlens.service.errors import Unavailable
+from cipherlens.service.logging import defect
 from cipherlens.service.migrations import upgrade
 
-BUSY_SECONDS = 30.0
-MOST_CONNECTIONS = 64
-"""More than threads that answer requests: none waits for another's connection."""
-
 NAME = "service.sqlite3"
+POLL_SECONDS = 0.1
 
 
 def new_id() -> str:
@@ -272,35 +273,42 @@ class Tally(Base):
 class Database:
     """Sessions on one database. Threads and processes may use it side by side."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the database in this folder, making it when there is none and bringing it to the newest revision.
+    def __init__(self, folder: Path, url: SecretStr | None = None) -> None:
+        """Open a PostgreSQL database, or else the SQLite one in this folder, and bring it to the newest revision.
 
         Raises:
-            InputError: it was written by a newer version.
+            InputError: it cannot be reached, or was written by a newer version.
         """
-        path = folder / NAME
-        if not path.exists():  # labels and hashes of tokens are the operator's alone
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._engine = create_engine(
-            f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS}, max_overflow=MOST_CONNECTIONS
-        )
-        event.listen(self._engine, "connect", _configure)
-        event.listen(self._engine, "begin", _begin)
+        parsed = None if url is None else parse_url(url.get_secret_value())
+        if parsed is None:
+            self._name = str(folder / NAME)
+            self._engine = sqlite_engine(folder / NAME)
+        else:
+            self._name = f"the database {parsed.database} on {parsed.host or parsed.query.get('host', 'this machine')}"
+            self._engine = postgresql_engine(parsed)
         self._writing = self._engine.execution_options(transaction="writing")
-        with self._engine.execution_options(transaction="migrating").begin() as connection:
-            upgrade(connection, str(path))
-        self._engine.dispose()  # the connection that migrated does not check foreign keys
+        try:
+            with self._engine.execution_options(transaction="migrating").begin() as connection:
+                upgrade(connection, self._name)
+        except DBAPIError as error:
+            raise InputError(f"{self._name} cannot be used: {reason(error.orig or error, parsed)}") from None
+        finally:
+            self._engine.dispose()  # SQLite's connection that migrated does not check foreign keys
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """One consistent view."""
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+        """One consistent view. Raises Unavailable."""
+        with self._session(self._engine) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """One transaction, alone among writers; on the disk when the block is left normally, else undone."""
-        with Session(self._writing, expire_on_commit=False) as session, session.begin():
+        """One transaction, alone among writers; on the disk when the block is left normally, else undone.
+
+        Raises:
+            Unavailable: also when it is unknown whether the end of the transaction was carried out.
+        """
+        with self._session(self._writing) as session:
             yield session
 
     def forget(self) -> None:
@@ -312,24 +320,39 @@ class Database:
             finally:
                 connection.close()
 
+    @contextmanager
+    def _session(self, engine: Engine) -> Iterator[Session]:
+        try:
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except OperationalError as error:
+            defect("database", error)
+            raise Unavailable("the service's database does not answer; try again later") from None
+
+    @contextmanager
+    def alone(self, seconds: float) -> Iterator[None]:
+        """The database for this service alone, as long as its process lives. seconds: how long to wait for it.
+
+        SQLite's needs no lock of its own: it lies in the folder, which has one.
+
+        Raises:
+            InputError: another service works on it.
+        """
+        if self._engine.dialect.name == "sqlite":
+            yield
+            return
+        held = self._engine.execution_options(transaction="none", isolation_level="AUTOCOMMIT")
+        with held.connect() as connection:
+            deadline = time.monotonic() + seconds
+            while not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({SERVICES})").scalar_one():
+                if time.monotonic() > deadline:
+                    raise InputError(f"another service works on {self._name}; stop it first, or name another database")
+                time.sleep(POLL_SECONDS)
+            try:
+                yield
+            finally:
+                connection.invalidate()  # ends the session, and with it the lock
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
-
-
-def _configure(connection: Any, _: object) -> None:
-    connection.isolation_level = None  # transactions begin where `_begin` says, not where the driver guesses
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.execute("PRAGMA secure_delete = ON")
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    # A reader that becomes a writer half-way could find that another wrote in between: writers say so first.
-    transaction = connection.get_execution_options().get("transaction", "reading")
-    if transaction == "migrating":  # a table that is made anew is dropped first, which would delete what refers to it
-        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
-    connection.exec_driver_sql("BEGIN" if transaction == "reading" else "BEGIN IMMEDIATE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import numpy as np
 from sqlalchemy import func, select
@@ -84,10 +85,13 @@ class Datasets:
         with self._database.reading() as session:
             ids = dataset_files(session, find_dataset(session, caller, dataset_id).id)
             files = {file.id: file for file in session.scalars(select(File).where(File.id.in_(ids)))}
-        try:
-            images = [EncryptedImages.load(self._store.path(caller.tenant_id, i), verify=False) for i in ids]
-        except FileNotFoundError:  # deleted meanwhile
-            raise not_found("data set") from None
+        with ExitStack() as opened:
+            try:
+                for i in ids:
+                    opened.enter_context(self._store.hold(caller.tenant_id, i, files[i].sha256))
+                images = [EncryptedImages.load(self._store.path(caller.tenant_id, i), verify=False) for i in ids]
+            except FileNotFoundError:  # deleted meanwhile
+                raise not_found("data set") from None
         task = images[0].task
         return DatasetView(
             dataset_id=dataset_id, images=sum(part.images for part in images),
@@ -147,6 +151,6 @@ def _info(session: Session, dataset: Dataset) -> DatasetInfo:
         .where(DatasetFile.dataset_id == dataset.id)
     )
     return DatasetInfo(
-        dataset_id=dataset.id, task_id=dataset.task_id, key_id=dataset.key_id, images=images or 0, file_ids=file_ids,
+        dataset_id=dataset.id, task_id=dataset.task_id, key_id=dataset.key_id, images=int(images or 0), file_ids=file_ids,
         created=dataset.created,
     )  # fmt: skip

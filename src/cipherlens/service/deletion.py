@@ -164,7 +164,7 @@ class Deletions:
             if thing.kind == "job":
                 self._store.forget_work(tenant_id, thing.id)
             elif thing.kind != "data_set":
-                self._store.path(tenant_id, thing.id).unlink(missing_ok=True)
+                self._store.remove(tenant_id, thing.id)
         if any(thing.kind == "upload" for thing in objects):
             for path in unneeded_pieces(self._database, self._store, tenant_id):
                 path.unlink(missing_ok=True)

@@ -35,6 +35,12 @@ class Conflict(Refusal):
     status = HTTPStatus.CONFLICT
 
 
+class Gone(Refusal):
+    """Something that was there, and that the service lost."""
+
+    status = HTTPStatus.GONE
+
+
 class Incomplete(Conflict):
     """Pieces of the file are missing."""
 
@@ -89,6 +95,12 @@ class DiskFull(Refusal):
     """The service has no room left."""
 
     status = HTTPStatus.INSUFFICIENT_STORAGE
+
+
+class Unavailable(Refusal):
+    """Something that the service needs does not answer at present."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def not_found(what: str) -> NotFound:

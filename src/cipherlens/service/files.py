@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import shutil
 import threading
 import time
@@ -128,13 +129,14 @@ class Files:
                     self._forget(caller, file)
                     raise
                 incoming.keep()
+            self._store.publish(caller.tenant_id, file_id)
             with self._database.writing() as session:
                 now = time.time()
                 same = (File.id == file_id, File.state == "uploading", File.manifest == file.manifest)
                 done = session.execute(update(File).where(*same).values(state="ready", touched=now))
-                if done.rowcount != 1:  # type: ignore[attr-defined]
-                    path.unlink(missing_ok=True)
-                    raise not_found("file")
+            if done.rowcount != 1:  # type: ignore[attr-defined]
+                self._store.remove(caller.tenant_id, file_id)
+                raise not_found("file")
         self._release_pieces(caller.tenant_id, file.space, split(file.manifest))
         return self.info(caller, file_id)
 
@@ -143,13 +145,20 @@ class Files:
         with self._database.reading() as session:
             return file_info(find_file(session, caller, file_id, submitted=True))
 
-    def ready_path(self, caller: Caller, file_id: str) -> tuple[File, Path]:
-        """A whole file and where it is. Raises NotFound, also for one that is still being uploaded."""
+    def open(self, caller: Caller, file_id: str) -> tuple[File, io.FileIO]:
+        """A whole file, opened: from here on a deletion does not disturb it.
+
+        Raises:
+            NotFound: no such file, or one that is still being uploaded.
+        """
         with self._database.reading() as session:
             file = find_file(session, caller, file_id, submitted=True)
         if file.state != "ready":
             raise not_found("file")
-        return file, self._store.path(file.tenant_id, file_id)
+        try:
+            return file, self._store.hold(file.tenant_id, file_id, file.sha256)
+        except FileNotFoundError:
+            raise not_found("file") from None
 
     def list(self, caller: Caller) -> list[FileInfo]:
         """The newest files that the caller may see, newest first."""
@@ -218,7 +227,7 @@ def split(manifest: bytes) -> list[bytes]:
 def check_quota(session: Session, tenant_id: str, size: int) -> None:
     """Raise QuotaExceeded unless the tenant has room for a file of this size."""
     quota = session.scalars(select(Tenant.quota_bytes).where(Tenant.id == tenant_id)).one()
-    used = session.scalar(select(func.sum(File.size)).where(File.tenant_id == tenant_id)) or 0
+    used = int(session.scalar(select(func.sum(File.size)).where(File.tenant_id == tenant_id)) or 0)
     if used + size > quota:
         raise QuotaExceeded(
             f"this file has {size} bytes, and {max(0, quota - used)} of the quota of {quota} are left; delete files"

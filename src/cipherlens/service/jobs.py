@@ -20,7 +20,7 @@ from cipherlens.learning.recipes import Recipe
 from cipherlens.service import tally
 from cipherlens.service.database import Database, File, Job, Tenant, new_id
 from cipherlens.service.datasets import dataset_files, find_dataset
-from cipherlens.service.errors import Conflict, TooManyJobs, not_found
+from cipherlens.service.errors import Conflict, Invalid, TooManyJobs, not_found
 from cipherlens.service.files import find_file
 from cipherlens.service.headers import Description
 from cipherlens.service.pieces import Store, file_sha256
@@ -46,6 +46,7 @@ class Claim:
     Attributes:
         inputs: file ids by role: data, keys; or model, query, keys; or switching_key, data.
         tenants: whose each of these files is.
+        digests: the SHA-256 of each of these files.
         recipe: of a submission's training; None for the task's own learner.
     """
 
@@ -53,6 +54,7 @@ class Claim:
     tenant_id: str
     kind: str
     inputs: Mapping[str, tuple[str, ...]]
+    digests: Mapping[str, str]
     worker: str
     tenants: Mapping[str, str]
     recipe: Recipe | None
@@ -74,7 +76,13 @@ class Jobs:
             NotFound: an input that is not there.
             KeyMismatch: inputs that do not belong together.
             TooManyJobs: more unfinished ones than the tenant may have.
+            Invalid: a switch, where files are in a bucket.
         """
+        if recipe.kind == "switch" and not self._store.links:
+            raise Invalid(
+                "this service keeps files in a bucket and cannot switch data sets there; retire the old keys instead: "
+                "encrypt anew with the new ones, then delete everything under the old"
+            )
         text = canonical_json(recipe.model_dump())
         with self._database.writing() as session:
             job = session.scalar(select(Job).where(Job.tenant_id == caller.tenant_id, Job.idempotency_key == key))
@@ -138,12 +146,12 @@ class Jobs:
             job.state, job.stage, job.worker, job.lease = "running", "reading", worker, now + self._lease
             job.started, job.progress = now, 0.0
             inputs = {role: tuple(ids) for role, ids in json.loads(job.inputs).items()}
-            every = [file_id for ids in inputs.values() for file_id in ids]
-            owners = session.execute(select(File.id, File.tenant_id).where(File.id.in_(every))).all()
+            ids = [file_id for role in inputs.values() for file_id in role]
+            files = session.execute(select(File.id, File.tenant_id, File.sha256).where(File.id.in_(ids))).all()
             recipe = json.loads(job.recipe).get("recipe")
             return Claim(
-                job.id, job.tenant_id, job.kind, inputs, worker, {file_id: tenant for file_id, tenant in owners},  # noqa: C416
-                None if recipe is None else Recipe(**recipe),
+                job.id, job.tenant_id, job.kind, inputs, {file_id: sha256 for file_id, _, sha256 in files}, worker,
+                {file_id: tenant for file_id, tenant, _ in files}, None if recipe is None else Recipe(**recipe),
             )  # fmt: skip
 
     def renew(self, claim: Claim, stage: str, progress: float) -> bool:
@@ -179,6 +187,7 @@ class Jobs:
         """
         path = self._store.path(claim.tenant_id, file_id)
         size, digest = path.stat().st_size, file_sha256(path)
+        self._store.publish(claim.tenant_id, file_id)
         with self._database.writing() as session:
             job = held(session, claim)
             if job is None:
@@ -194,7 +203,7 @@ class Jobs:
             self.end(session, job, "done")
             go_on(session, job)
         if twin is not None:  # the same inputs gave the same bytes before
-            path.unlink(missing_ok=True)
+            self._store.remove(claim.tenant_id, file_id)
         return True
 
     def end(self, session: Session, job: Job, state: str) -> None:

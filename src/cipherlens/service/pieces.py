@@ -7,21 +7,37 @@ files, which are removed at the next start.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from cipherlens.service.errors import Incomplete, Invalid
 
 CHUNK = 1 << 20
 TEMPORARY = ".part"
+SUFFIX = ".cl"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole file that is kept, and when it was written or read last, in seconds since 1970."""
+
+    tenant_id: str
+    file_id: str
+    written: float
 
 
 class Store:
     """The folders below one service's data. Tenants and spaces are ids that the service made itself."""
+
+    links: ClassVar[bool] = True
+    """Whether a file that is here already becomes a whole one by a link, and so within a transaction."""
 
     def __init__(self, data: Path) -> None:
         self._root = data / "tenants"
@@ -32,7 +48,7 @@ class Store:
 
     def path(self, tenant_id: str, file_id: str) -> Path:
         """Where a whole file is, or will be."""
-        return self._root / tenant_id / "files" / f"{file_id}.cl"
+        return self._root / tenant_id / "files" / f"{file_id}{SUFFIX}"
 
     def checkpoint(self, tenant_id: str, job_id: str) -> Path:
         """Where a job's checkpoint is, or will be."""
@@ -85,9 +101,25 @@ class Store:
                 raise Incomplete(f"piece {index} of {len(manifest)} was damaged on the server; send it again")
         return whole.hexdigest()
 
-    def files(self) -> Iterator[tuple[str, Path]]:
-        """Every whole file: its id and path."""
-        return ((path.stem, path) for path in self._root.glob("*/files/*.cl"))
+    def publish(self, tenant_id: str, file_id: str) -> None:
+        """Bring a complete local file to where it is kept: here it is."""
+
+    def hold(self, tenant_id: str, file_id: str, sha256: str) -> io.FileIO:
+        """An open whole file. Raises FileNotFoundError."""
+        return self.path(tenant_id, file_id).open("rb", buffering=0)
+
+    def remove(self, tenant_id: str, file_id: str) -> None:
+        """Remove a whole file, if it is there."""
+        self.path(tenant_id, file_id).unlink(missing_ok=True)
+
+    def stored(self) -> Iterator[Whole]:
+        """Every whole file."""
+        for path in self._whole_files():
+            with suppress(FileNotFoundError):
+                yield Whole(path.parts[-3], path.stem, path.stat().st_mtime)
+
+    def _whole_files(self) -> Iterator[Path]:
+        return self._root.glob(f"*/files/*{SUFFIX}")
 
     def checkpoints(self) -> Iterator[tuple[str, Path]]:
         """Every checkpoint: its job's id and path."""

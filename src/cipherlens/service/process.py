@@ -1,9 +1,17 @@
-"""What the service's processes have in common: they end with the supervisor, however it ended."""
+"""What the service's processes have in common: settings from the supervisor, and an end with it, however it ended."""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
+
+from cipherlens.service.settings import Settings
+
+
+def read_settings() -> Settings:
+    """The settings, from standard input."""
+    return Settings.model_validate_json(sys.stdin.buffer.read())
 
 
 def end_with_parent(pipe: int) -> None:

@@ -6,6 +6,7 @@ files. One number goes the other way, the released score; nothing else here depe
 
 from __future__ import annotations
 
+import io
 import json
 import time
 
@@ -246,11 +247,20 @@ class Publications:
         return _info(session, caller, publication)
 
     def _task(self, file: File) -> PublicTask:
-        with Reader.open(self._store.path(file.tenant_id, file.id), Kind.IMAGES, verify=False) as reader:
+        path = self._store.path(file.tenant_id, file.id)
+        with self._held(file), Reader.open(path, Kind.IMAGES, verify=False) as reader:
             return check_images(reader).task
 
+    def _held(self, file: File) -> io.FileIO:
+        """Keeps the file here for as long as it is open. Raises NotFound when it was deleted meanwhile."""
+        try:
+            return self._store.hold(file.tenant_id, file.id, file.sha256)
+        except FileNotFoundError:
+            raise not_found("file") from None
+
     def _envelope(self, task: PublicTask, keys: File, wanted: PublishedEnvelope | None) -> PublishedEnvelope:
-        levels = list_evaluation_keys(self._store.path(keys.tenant_id, keys.id)).levels
+        with self._held(keys):
+            levels = list_evaluation_keys(self._store.path(keys.tenant_id, keys.id)).levels
         if wanted is not None:
             _read_envelope(wanted).require(task, levels)
             return wanted
@@ -328,7 +338,7 @@ def _info(session: Session, caller: Caller, publication: Publication) -> Publica
 def _images(session: Session, publication: Publication, role: str) -> int:
     held = select(func.sum(File.images)).join(PublicationFile, PublicationFile.file_id == File.id)
     mine = held.where(PublicationFile.publication_id == publication.id, PublicationFile.role == role)
-    return session.scalar(mine) or 0
+    return int(session.scalar(mine) or 0)
 
 
 def _visible(caller: Caller, publication: Publication) -> Select[Submission]:

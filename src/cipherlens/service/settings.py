@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer
 
 from cipherlens.errors import InputError
 
@@ -19,7 +19,10 @@ class Settings(BaseModel):
     """One service.
 
     Attributes:
-        data: the folder that holds everything.
+        data: the folder that holds everything, or what is not elsewhere.
+        database: URL of a PostgreSQL database; None for SQLite in the folder. May hold a password.
+        storage: URL of a bucket for whole files, s3://BUCKET/PREFIX; None for the folder.
+        cache_bytes: what local copies of them may take together; those that are being read stay beyond that.
         host, port: where to listen; port 0 lets the system choose.
         workers: jobs that are computed side by side, each in a process of its own.
         threads: of each worker; None shares the usable cores among the workers.
@@ -40,6 +43,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Path
+    database: SecretStr | None = None
+    storage: str | None = None
+    cache_bytes: int = Field(default=20_000_000_000, ge=0)
     host: str = "127.0.0.1"
     port: int = Field(default=8750, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=1024)
@@ -57,6 +63,11 @@ class Settings(BaseModel):
     upload_days: float = Field(default=7.0, gt=0)
     retention_days: float | None = Field(default=None, gt=0)
     sweep_seconds: float = Field(default=60.0, gt=0)
+
+    @field_serializer("database", when_used="json")
+    def _shown(self, secret: SecretStr | None) -> str | None:
+        """In JSON the URLs stand as they are: it goes to the service's own processes, by a pipe."""
+        return None if secret is None else secret.get_secret_value()
 
     def check_listening(self) -> None:
         """Refuse to send tokens over a network in the clear.

@@ -17,10 +17,12 @@ from types import FrameType
 
 from cipherlens.errors import InputError, ServerError
 from cipherlens.service.database import Database, new_id
+from cipherlens.service.errors import Unavailable
 from cipherlens.service.jobs import Jobs
 from cipherlens.service.logging import configure, say
-from cipherlens.service.pieces import Store, make_folder
+from cipherlens.service.pieces import make_folder
 from cipherlens.service.settings import Settings
+from cipherlens.service.storage import open_store
 from cipherlens.service.sweep import Sweeper
 
 POLL_SECONDS = 0.05
@@ -71,18 +73,19 @@ class Supervisor:
         self._settings.check_listening()
         configure("supervisor")
         with locked(self._settings.data) as lock, _listen(self._settings) as (server, url):
-            database = Database(self._settings.data)
-            store = Store(self._settings.data)
+            database = Database(self._settings.data, self._settings.database)
+            store = open_store(self._settings.data, self._settings.storage, self._settings.cache_bytes)
             store.make()
             jobs = Jobs(database, store, self._settings.lease_seconds)
             sweeper = Sweeper(database, store, jobs, self._settings)
-            sweeper.start()
             alive, parent = os.pipe()  # children hold `alive`; it ends when this process does
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._ask_to_stop)
             try:
-                say("serving", url=url, workers=self._settings.workers)
-                self._watch(jobs, sweeper, (server.fileno(), alive, lock), lambda: listening(url))
+                with database.alone(LOCK_SECONDS):
+                    sweeper.start()
+                    say("serving", url=url, workers=self._settings.workers)
+                    self._watch(jobs, sweeper, (server.fileno(), alive, lock), lambda: listening(url))
             finally:
                 self._end()
                 os.close(alive)
@@ -114,18 +117,22 @@ class Supervisor:
         child.name = f"{child.role}-{new_id()[:8]}"
         middle, passed = (str(server), (server, alive, lock)) if child.role == "web" else (child.name, (alive, lock))
         # The lock goes along, so that no other service begins while a child of this one is still there.
-        child.process = subprocess.Popen(
-            [
-                sys.executable, "-m", f"cipherlens.service.{child.role}", self._settings.model_dump_json(), middle,
-                str(alive),
-            ],
-            stdin=subprocess.DEVNULL, pass_fds=passed,
-        )  # fmt: skip
+        reads, writes = os.pipe()  # settings may hold passwords, which a command line would show to everybody
+        with os.fdopen(reads, "rb") as settings:
+            with os.fdopen(writes, "wb") as end:
+                end.write(self._settings.model_dump_json().encode())
+            child.process = subprocess.Popen(
+                [sys.executable, "-m", f"cipherlens.service.{child.role}", middle, str(alive)],
+                stdin=settings, pass_fds=passed,
+            )  # fmt: skip
         child.started = time.monotonic()
 
     def _bury(self, child: Child, jobs: Jobs) -> None:
         status = child.process.returncode if child.process is not None else None
-        again = jobs.bury(child.role, child.name)
+        try:
+            again = jobs.bury(child.role, child.name)
+        except Unavailable:
+            again = 0  # the lease will run out
         say("died", name=child.name, status=status, queued_again=again)
         soon = time.monotonic() - child.started < SOON_SECONDS
         child.failures = child.failures + 1 if soon else 0

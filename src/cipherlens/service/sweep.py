@@ -8,8 +8,9 @@ from pathlib import Path
 
 from sqlalchemy import delete, select
 
+from cipherlens.errors import InputError
 from cipherlens.service.audit import Audit
-from cipherlens.service.database import Database, File
+from cipherlens.service.database import Database, File, Tenant
 from cipherlens.service.deletion import DAY, Deletions, unneeded_pieces
 from cipherlens.service.identity import Identity
 from cipherlens.service.jobs import Jobs
@@ -32,7 +33,18 @@ class Sweeper:
         self._next = 0.0
 
     def start(self) -> None:
-        """Before anybody is at work: queue again what was running, and remove half-written files too."""
+        """Before anybody is at work: queue again what was running, and remove half-written files too.
+
+        Raises:
+            InputError: the files are of another database; nothing is changed.
+        """
+        with self._database.reading() as session:
+            tenants = set(session.scalars(select(Tenant.id)))
+        if strangers := {whole.tenant_id for whole in self._store.stored()} - tenants:
+            raise InputError(
+                f"there are files of {len(strangers)} tenants here that the database does not know, so it belongs to "
+                "other files; name the database and the storage that belong together"
+            )
         running = self._jobs.release()
         removed = self._store.remove_temporary()
         self._retain()
@@ -77,22 +89,24 @@ class Sweeper:
         with self._database.writing() as session:
             session.execute(delete(File).where(File.state == "uploading", File.touched < old))
             forget_unused_keys(session, self._store, old)
-        files, checkpoints = list(self._store.files()), list(self._store.checkpoints())
+        files, checkpoints = list(self._store.stored()), list(self._store.checkpoints())
         workshops = list(self._store.workshops())
         with self._database.reading() as session:
             known = set(session.scalars(select(File.id)))
         unfinished = self._jobs.unfinished()
         left = [
-            *(path for file_id, path in files if file_id not in known and _age(path) >= youngest),
             *(path for job_id, path in checkpoints if job_id not in unfinished and _age(path) >= youngest),
             *unneeded_pieces(self._database, self._store),
         ]
         for path in left:
             path.unlink(missing_ok=True)
+        unknown = [w for w in files if w.file_id not in known and time.time() - w.written >= youngest]
+        for whole in unknown:
+            self._store.remove(whole.tenant_id, whole.file_id)
         abandoned = [path for job_id, path in workshops if job_id not in unfinished]
         for path in abandoned:
             shutil.rmtree(path, ignore_errors=True)
-        return len(left) + len(abandoned)
+        return len(left) + len(unknown) + len(abandoned)
 
 
 def _age(path: Path) -> float:

@@ -94,7 +94,7 @@ class Switching:
             grown[source] = len(part.rows) * (then if recipe.keep_old else then - now)
         with self._database.reading() as session:
             quota = session.scalars(select(Tenant.quota_bytes).where(Tenant.id == claim.tenant_id)).one()
-            used = session.scalar(select(func.sum(File.size)).where(File.tenant_id == claim.tenant_id)) or 0
+            used = int(session.scalar(select(func.sum(File.size)).where(File.tenant_id == claim.tenant_id)) or 0)
         if used + sum(grown.values()) > quota:
             raise QuotaExceeded(
                 f"switched, this data set takes {sum(grown.values())} bytes more, and {max(0, quota - used)} of the "

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from cipherlens.service.database import DatasetFile, File, Job, PublicationFile
 from cipherlens.service.files import split
-from cipherlens.service.pieces import Store, sync_folder
+from cipherlens.service.pieces import Store
 from cipherlens.wire.container import Kind
 
 
@@ -33,10 +33,9 @@ def forget_key(session: Session, store: Store, tenant_id: str, file_id: str) -> 
     pieces = split(file.manifest)
     session.delete(file)
     session.flush()
-    path = store.path(tenant_id, file_id)
-    path.unlink(missing_ok=True)
+    store.remove(tenant_id, file_id)
     store.remove_pieces(tenant_id, file.space, pieces)
-    sync_folder(path.parent)
+    store.sync(tenant_id)
 
 
 def forget_unused_keys(session: Session, store: Store, before: float) -> None:

@@ -1,4 +1,4 @@
-"""The process that answers requests: `python -m cipherlens.service.web SETTINGS SOCKET PIPE`, started by the supervisor."""
+"""The process that answers requests: `python -m cipherlens.service.web SOCKET PIPE`, started by the supervisor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import uvicorn
 from cipherlens.service.app import create_app
 from cipherlens.service.database import Database
 from cipherlens.service.logging import configure
-from cipherlens.service.process import end_with_parent
+from cipherlens.service.process import end_with_parent, read_settings
 from cipherlens.service.protocol import http_protocol
 from cipherlens.service.settings import Settings
 
@@ -42,12 +42,12 @@ def make_server(settings: Settings, database: Database) -> uvicorn.Server:
     return server
 
 
-def main(settings_json: str, listening: str, pipe: str) -> None:
+def main(listening: str, pipe: str) -> None:
     """Answer requests on a socket that listens already, until SIGTERM."""
-    settings = Settings.model_validate_json(settings_json)
+    settings = read_settings()
     configure("web")
     end_with_parent(int(pipe))
-    database = Database(settings.data)
+    database = Database(settings.data, settings.database)
     make_server(settings, database).run(sockets=[socket.socket(fileno=int(listening))])
     database.close()
 

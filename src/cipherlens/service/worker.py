@@ -1,10 +1,11 @@
-"""The process that computes: `python -m cipherlens.service.worker SETTINGS NAME PIPE`, started by the supervisor."""
+"""The process that computes: `python -m cipherlens.service.worker NAME PIPE`, started by the supervisor."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
@@ -20,13 +21,15 @@ from cipherlens.server import classify, open_cluster, train
 from cipherlens.service.checkpoints import FileCheckpoints
 from cipherlens.service.database import Database, new_id
 from cipherlens.service.deletion import Deletions
+from cipherlens.service.errors import Unavailable
 from cipherlens.service.headers import Description
 from cipherlens.service.identity import Identity
 from cipherlens.service.jobs import Claim, Jobs
 from cipherlens.service.logging import configure, defect, say
-from cipherlens.service.pieces import Store, make_folder
-from cipherlens.service.process import end_with_parent
+from cipherlens.service.pieces import make_folder
+from cipherlens.service.process import end_with_parent, read_settings
 from cipherlens.service.settings import Settings
+from cipherlens.service.storage import open_store
 from cipherlens.service.switching import Switching
 from cipherlens.wire.container import Kind
 from cipherlens.wire.keys import read_evaluation_keys
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from cipherlens.server.ray_cluster import RayCluster
 
 IDLE_SECONDS = 0.1
+AWAY_SECONDS = 2.0
+"""How long a worker leaves a database or a storage alone that does not answer."""
+
 FORGET_SECONDS = 30.0
 """Idle for so long, a worker lets go of the keys that it keeps for the next job."""
 
@@ -92,7 +98,7 @@ class Worker:
 
     def __init__(self, settings: Settings, name: str, database: Database) -> None:
         self._settings, self._name = settings, name
-        self._store = Store(settings.data)
+        self._store = open_store(settings.data, settings.storage, settings.cache_bytes)
         self._jobs = Jobs(database, self._store, settings.lease_seconds)
         self._threads = settings.threads or max(1, usable_cores() // settings.workers)
         self._switching = Switching(
@@ -110,11 +116,14 @@ class Worker:
         """Work until `stop` is set."""
         idle = 0.0
         while not self.stop.is_set():
-            claim = self._jobs.claim(self._name)
-            if claim is not None:
-                self.work(claim)
-                idle = 0.0
-                continue
+            try:
+                claim = self._jobs.claim(self._name)
+                if claim is not None:
+                    self.work(claim)
+                    idle = 0.0
+                    continue
+            except Unavailable:  # the log says it already; a job in hand is found by its lease
+                self.stop.wait(AWAY_SECONDS)
             self.stop.wait(IDLE_SECONDS)
             idle += IDLE_SECONDS
             if idle > FORGET_SECONDS:
@@ -132,6 +141,10 @@ class Worker:
         except Stopping:
             self._jobs.give_back(claim)
             end = "given back"
+        except Unavailable:
+            self._jobs.give_back(claim)
+            end = "given back"
+            self.stop.wait(AWAY_SECONDS)
         except ServerError as error:
             self.leave()  # so that the next job joins the cluster anew
             end = self._fail(claim, type(error).__name__, str(error))
@@ -158,7 +171,10 @@ class Worker:
             if not self._switching.run(claim, hold.progress):
                 raise Lost
             return
-        result = self._train(claim, hold) if claim.kind == "train" else self._classify(claim, hold)
+        with ExitStack() as inputs:  # as long as they are open, they are here to be read
+            for file_id, sha256 in claim.digests.items():
+                inputs.enter_context(self._store.hold(claim.tenants[file_id], file_id, sha256))
+            result = self._train(claim, hold) if claim.kind == "train" else self._classify(claim, hold)
         kind, images = (
             (Kind.MODEL, int(result.counts.sum())) if isinstance(result, TrainedModel) else (Kind.REPLY, result.images)
         )
@@ -168,7 +184,7 @@ class Worker:
         make_folder(path.parent)
         result.save(path)
         if not self._jobs.finish(claim, about, file_id):
-            path.unlink(missing_ok=True)
+            self._store.remove(claim.tenant_id, file_id)
             raise Lost
 
     def _train(self, claim: Claim, hold: Hold) -> TrainedModel:
@@ -232,12 +248,12 @@ class Worker:
         return self._keys[1], self._keys[2]
 
 
-def main(settings_json: str, name: str, pipe: str) -> None:
+def main(name: str, pipe: str) -> None:
     """Take jobs until SIGTERM."""
-    settings = Settings.model_validate_json(settings_json)
+    settings = read_settings()
     configure(name)
     end_with_parent(int(pipe))
-    database = Database(settings.data)
+    database = Database(settings.data, settings.database)
     worker = Worker(settings, name, database)
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cipherlens.service.app import Services
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Failure} for status in (400, 401, 404, 408, 409, 413, 415, 422, 429, 507)
+    status: {"model": Failure} for status in (400, 401, 404, 408, 409, 410, 413, 415, 422, 429, 503, 507)
 }
 _KEY = re.compile("[!-~]{1,200}", re.ASCII)
 _ID = re.compile("[0-9a-f]{32}", re.ASCII)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from cipherlens.service.errors import BadRange, Invalid, TooLarge, not_found
+from cipherlens.service.errors import BadRange, Invalid, Refusal, TooLarge, not_found
 from cipherlens.service.files import Slot
 from cipherlens.service.pieces import CHUNK, Incoming
 from cipherlens.service.routes.common import REFUSALS, Anyone, Owner, Recipient, Sender, about, checked, services
@@ -84,16 +84,16 @@ def info(request: Request, caller: Anyone, file_id: str) -> FileInfo:
 @router.get("/{file_id}", response_class=StreamingResponse)
 def download(request: Request, caller: Recipient, file_id: str) -> StreamingResponse:
     """The bytes of a file, or with `Range` some of them. The ETag is their SHA-256."""
-    file, path = services(request).files.ready_path(caller, checked(file_id, "file"))
+    file, opened = services(request).files.open(caller, checked(file_id, "file"))
     asked = request.headers.get("range")
-    start, stop = (0, file.size) if asked is None else _range(asked, file.size)
+    try:
+        start, stop = (0, file.size) if asked is None else _range(asked, file.size)
+    except Refusal:
+        opened.close()
+        raise
     headers = {"ETag": f'"{file.sha256}"', "Accept-Ranges": "bytes", "Content-Length": str(stop - start)}
     if asked is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
-    try:
-        opened = path.open("rb", buffering=0)  # from here on a deletion does not disturb it
-    except FileNotFoundError:
-        raise not_found("file") from None
     return StreamingResponse(
         _chunks(opened, start, stop), 200 if asked is None else 206, headers, "application/octet-stream"
     )
