@@ -64,6 +64,7 @@ class FakeService:
         requests: "METHOD /path" of everything that arrived, in order.
         sent: every byte of every request's body, for looking for what must not be there.
         work: what a job does before it computes, with its values.
+        usage: what is answered about the tenant's quota.
     """
 
     folder: Path
@@ -76,6 +77,7 @@ class FakeService:
     keys: dict[str, tuple[str, str]] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     work: Callable[[dict[str, Any]], None] = lambda job: None
+    usage: dict[str, Any] = field(default_factory=dict)
     url: str = ""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -209,6 +211,9 @@ class FakeService:
             self.jobs[job_id].update(state="cancelled", stage="cancelled")
         return as_json(self.jobs[job_id])
 
+    def quota(self, *, headers: dict[str, str], body: bytes) -> Reply:
+        return as_json(self.usage)
+
     # ---- inside --------------------------------------------------------------------------------------------------
 
     def file(self, file_id: str) -> dict[str, Any]:
@@ -267,6 +272,7 @@ ROUTES: dict[str, Callable[..., Reply]] = {
     "GET /v1/jobs": FakeService.list,
     f"GET /v1/jobs/{ID}": FakeService.job,
     f"POST /v1/jobs/{ID}/cancel": FakeService.cancel,
+    "GET /v1/usage": FakeService.quota,
 }
 
 

@@ -16,7 +16,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import numpy as np
 import pytest
 from cli_workflow import CLASSES, Workflow, environment, workflow
 from fake_service import PIECE, TOKEN, FakeService, running
+from provider import Provider, provided
 
 import cipherlens as cl
 from cipherlens.errors import CipherlensError, FormatError, InputError, ServerError
@@ -661,42 +661,10 @@ def test_missing_httpx_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- against the real server ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Provider:
-    """A running `cipherlens serve`: its address and a file with an owner's token."""
-
-    url: str
-    token_file: Path
-
-    @property
-    def options(self) -> list[str]:
-        return ["--server", self.url, "--token-file", str(self.token_file)]
-
-    def connect(self) -> Connection:
-        return cl.connect(self.url, self.token_file.read_text().strip())
-
-
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
-    for module in ("fastapi", "uvicorn", "sqlalchemy"):
-        pytest.importorskip(module, reason="pip install 'cipherlens[service]' brings the server")
-    folder = tmp_path_factory.mktemp("provider")
-    surroundings = environment(folder / "cache")
-    serve = ["cipherlens", "serve", "--data", str(folder / "data"), "--port", "0", "--json"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(serve, env=surroundings, stdout=subprocess.PIPE, stderr=log, text=True)
-    assert process.stdout is not None
-    try:
-        said = process.stdout.readline()
-        assert said, (folder / "log").read_text()
-        made = ["cipherlens", "token", "create", "--data", str(folder / "data"), "--tenant", "owner"]
-        shown = subprocess.run(made, env=surroundings, capture_output=True, text=True, check=True)
-        (folder / "token").write_text(shown.stdout)
-        yield Provider(json.loads(said)["url"], folder / "token")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        process.stdout.close()
+    with provided(tmp_path_factory.mktemp("provider")) as provider:
+        yield provider
 
 
 def test_the_real_server_gives_the_same_bytes(work: Workflow, provider: Provider, tmp_path: Path) -> None:

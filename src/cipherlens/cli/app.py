@@ -21,6 +21,7 @@ from cipherlens.cli.publishing import publish, release, scoreboard, submissions,
 from cipherlens.cli.rotating import switch
 from cipherlens.cli.server import classify, recompute, train
 from cipherlens.cli.serving import audit_app, serve, token_app
+from cipherlens.cli.transfers import jobs, upload
 
 HELP = """Train and apply image classifiers on encrypted images.
 
@@ -88,6 +89,8 @@ app.command(rich_help_panel=OWNER)(plan)
 app.add_typer(keys_app, name="keys", rich_help_panel=OWNER)
 app.command(rich_help_panel=OWNER)(encrypt)
 app.command(rich_help_panel=OWNER)(decrypt)
+app.command(rich_help_panel=OWNER)(upload)
+app.command(rich_help_panel=OWNER)(jobs)
 app.command(rich_help_panel=OWNER)(stored)
 app.command(rich_help_panel=OWNER)(delete)
 app.add_typer(receipt_app, name="receipt", rich_help_panel=OWNER)

@@ -14,6 +14,8 @@ import typer
 from cipherlens.cli.options import Json, KeyFolder, PassphraseFile, Threads, check_output, command
 from cipherlens.cli.output import Output, plural
 from cipherlens.cli.passphrase import passphrase_of
+from cipherlens.cli.remote import InsecureHttp, Remote, ServerUrl, TokenFile
+from cipherlens.cli.transfers import Save, result_file
 from cipherlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,10 +33,16 @@ MOST_SHOWN = 20
 def decrypt(
     keys: KeyFolder,
     reply: Annotated[
-        Path | None, typer.Option("--reply", show_default=False, help="A reply that `classify` wrote.")
+        Path | None,
+        typer.Option(
+            "--reply", show_default=False, help="A reply that `classify` wrote; with --server its id, or its job's."
+        ),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", show_default=False, help="A model that `train` wrote.")
+        Path | None,
+        typer.Option(
+            "--model", show_default=False, help="A model that `train` wrote; with --server its id, or its job's."
+        ),
     ] = None,
     passphrase_file: PassphraseFile = None,
     truth: Annotated[
@@ -47,33 +55,41 @@ def decrypt(
         Path | None,
         typer.Option("--out", show_default=False, help="predictions.csv of a reply, or weights.npz of a model."),
     ] = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
+    insecure_http: InsecureHttp = False,
+    save: Save = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Decrypt a reply or a model.
 
     What comes out is for you alone. Anything that depends on it (a score, an error, a retry) tells the server
-    something about your secret key if the server cheated: pass on only what a second machine has recomputed.
+    something about your secret key if the server cheated: pass on only what a second machine has recomputed. With
+    --server, the file is fetched and the connection closed before the secret key is opened.
     """
     from cipherlens.owner import OwnerSecrets
     from cipherlens.owner.keys import SECRET
 
     output = Output(as_json)
+    remote = Remote.of(server, token_file, insecure_http)
     if (reply is None) == (model is None):
         raise InputError("give either --reply or --model")
     if model is not None and truth is not None:
         raise InputError("--truth belongs to a reply; a model has no predictions")
     if out is not None:
-        check_output(out, [reply, model, truth, passphrase_file])
-    secret = keys / SECRET if keys.is_dir() else keys
-    owner = OwnerSecrets.load(secret, passphrase_of(secret, passphrase_file))
-    if reply is not None:
-        _reply(output, owner, reply, truth, out)
-    elif model is not None:
-        _model(output, owner, model, out)
+        check_output(out, [reply, model, truth, passphrase_file, token_file, save])
+    given = reply or model or Path()
+    with result_file(remote, given, "model" if reply is None else "reply", save, output) as path:
+        secret = keys / SECRET if keys.is_dir() else keys
+        owner = OwnerSecrets.load(secret, passphrase_of(secret, passphrase_file))
+        if reply is None:
+            _model(output, owner, path, given, out)
+        else:
+            _reply(output, owner, path, given, truth, out)
 
 
-def _reply(output: Output, owner: OwnerSecrets, path: Path, truth: Path | None, out: Path | None) -> None:
+def _reply(output: Output, owner: OwnerSecrets, path: Path, given: Path, truth: Path | None, out: Path | None) -> None:
     import numpy as np
 
     from cipherlens.cli.sources import read_truth
@@ -92,7 +108,7 @@ def _reply(output: Output, owner: OwnerSecrets, path: Path, truth: Path | None, 
     output.say("predicted: " + ", ".join(f"{count} {name}" for name, count in list(said.items())[:MOST_SHOWN]))
     result: dict[str, object] = {
         "command": "decrypt",
-        "reply": str(path),
+        "reply": str(given),
         "out": None if out is None else str(out),
         "images": len(answers.files),
         "predicted": said,
@@ -141,7 +157,7 @@ def _no_formula(file: str) -> str:
     return f"./{file}" if file.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else file
 
 
-def _model(output: Output, owner: OwnerSecrets, path: Path, out: Path | None) -> None:
+def _model(output: Output, owner: OwnerSecrets, path: Path, given: Path, out: Path | None) -> None:
     from cipherlens.learning.results import TrainedModel
 
     with output.progress("decrypting"):
@@ -158,7 +174,7 @@ def _model(output: Output, owner: OwnerSecrets, path: Path, out: Path | None) ->
     output.finish(
         {
             "command": "decrypt",
-            "model": str(path),
+            "model": str(given),
             "out": None if out is None else str(out),
             "learner": spec.kind,
             "counts": dict(zip(owner.notes.classes, trained.counts.tolist(), strict=True)),

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cipherlens.cli.options import Json, check_output, command
-from cipherlens.cli.output import Output, plural, size
-from cipherlens.cli.remote import InsecureHttp, Remote, TokenFile
+from cipherlens.cli.output import Output, moment, plural, size
+from cipherlens.cli.remote import InsecureHttp, Remote, Server, TokenFile
 from cipherlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from cipherlens.client.transfer import RemoteFile
     from cipherlens.wire.receipt import SignedReceipt
 
-Server = Annotated[str, typer.Option("--server", metavar="URL", help="The server's address.")]
 WORDS = {
     "evaluation_keys": "file of evaluation keys", "switching_key": "switching key", "images": "file of images",
     "model": "model", "reply": "reply", "upload": "unfinished upload", "data_set": "data set", "job": "job",
@@ -111,7 +109,7 @@ def list_(
     output = Output(as_json)
     with Remote(server, token_file, insecure_http).connect() as connection:
         listed = connection.deletions()
-    rows = [(d.id, d.reason, str(d.objects), size(d.size), _moment(d.requested)) for d in listed]
+    rows = [(d.id, d.reason, str(d.objects), size(d.size), moment(d.requested)) for d in listed]
     output.table(("receipt", "reason", "objects", "size", "when"), rows, "Deletions, newest first")
     output.finish({"command": "receipt list", "receipts": [asdict(deletion) for deletion in listed]})
 
@@ -239,7 +237,7 @@ def _sentence(signed: SignedReceipt) -> str:
     receipt = signed.receipt
     return (
         f"{plural(len(receipt.objects), 'object')} with {size(receipt.size)} were gone from service {receipt.service} on "
-        f"{_moment(receipt.erased)}"
+        f"{moment(receipt.erased)}"
     )
 
 
@@ -251,7 +249,3 @@ def _read(path: Path) -> bytes:
             return file.read(LARGEST_RECEIPT + 1)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from None
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

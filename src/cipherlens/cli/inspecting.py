@@ -11,6 +11,8 @@ import typer
 
 from cipherlens.cli.options import Json, Threads, command
 from cipherlens.cli.output import Output, plural, size
+from cipherlens.cli.remote import InsecureHttp, Remote, ServerUrl, TokenFile
+from cipherlens.cli.transfers import Save, result_file
 
 if TYPE_CHECKING:
     from cipherlens.cli.contents import Contents, Packed
@@ -19,7 +21,16 @@ if TYPE_CHECKING:
 
 @command
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Any file of Cipherlens.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Any file of Cipherlens; with --server its id, or a job's.", show_default=False
+        ),
+    ],
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
+    insecure_http: InsecureHttp = False,
+    save: Save = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -27,12 +38,14 @@ def inspect(
     from cipherlens.cli.contents import read_contents
 
     output = Output(as_json)
-    with output.progress("reading") as bar:
-        contents = read_contents(file)
+    remote = Remote.of(server, token_file, insecure_http)
+    with result_file(remote, file, None, save, output) as path, output.progress("reading") as bar:
+        written = path.stat().st_size
+        contents = read_contents(path)
         residues = _check_residues(contents, threads, bar.share)
     output.facts(
         [
-            (str(file), f"{contents.kind.words}, {size(file.stat().st_size)}"),
+            (str(file), f"{contents.kind.words}, {size(written)}"),
             *_parameter_lines(contents.parameters),
             *contents.lines,
             ("hashes", "header and body match their SHA-256"),
@@ -47,7 +60,7 @@ def inspect(
             "command": "inspect",
             "file": str(file),
             "kind": contents.kind.value,
-            "bytes": file.stat().st_size,
+            "bytes": written,
             "parameters": p.to_dict(),
             "parameters_id": p.id,
             "modulus_bits": round(p.modulus_bits, 3),

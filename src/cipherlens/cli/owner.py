@@ -10,9 +10,12 @@ import typer
 from cipherlens.cli.options import Json, PassphraseFile, SkipBroken, TaskFile, Threads, check_output, command
 from cipherlens.cli.output import Output, plural, size
 from cipherlens.cli.passphrase import new_passphrase, passphrase_of
+from cipherlens.cli.remote import InsecureHttp, Remote, ServerUrl, TokenFile
+from cipherlens.cli.transfers import DataSet, send_written
 from cipherlens.errors import InputError, KeyMismatch
 
 if TYPE_CHECKING:
+    from cipherlens.client.connection import Connection
     from cipherlens.owner.encryption import Encryptor
     from cipherlens.planning.task import Task
 
@@ -28,6 +31,9 @@ def create(
     no_passphrase: Annotated[
         bool, typer.Option("--no-passphrase", help="Leave secret.cl readable to whoever gets the file.")
     ] = False,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
+    insecure_http: InsecureHttp = False,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -35,13 +41,15 @@ def create(
 
     secret.cl stays with you: whoever has it (and its passphrase) reads everything. public.cl is for contributors;
     evaluation.cl is for the server and safe to publish. Evaluation keys together with decryptions are not: never
-    pass on what you decrypted in full precision.
+    pass on what you decrypted in full precision. With --server, evaluation.cl is uploaded there, and nothing else.
     """
     from cipherlens.owner import Keys
     from cipherlens.owner.keys import EVALUATION, PUBLIC, SECRET, refuse_existing
     from cipherlens.planning.task import Task
 
     output = Output(as_json)
+    remote = Remote.of(server, token_file, insecure_http)
+    connection = None if remote is None else remote.connect()
     refuse_existing(out)
     check_output((out if out.is_dir() else out.parent) / ".cipherlens")
     planned = Task.load(task)
@@ -59,6 +67,9 @@ def create(
             (str(out / EVALUATION), f"{size(sizes[EVALUATION])}  for the server"),
         ]
     )
+    sent: dict[str, object] = {}
+    if remote is not None and connection is not None:
+        sent = send_written(remote, connection, out / EVALUATION, output)
     output.finish(
         {
             "command": "keys create",
@@ -68,6 +79,7 @@ def create(
             "passphrase": passphrase is not None,
             "evaluation_keys": len(keys.evaluation.keys),
             "bytes": sizes,
+            **sent,
         }
     )
 
@@ -84,6 +96,10 @@ def encrypt(
     ] = None,
     no_labels: Annotated[bool, typer.Option("--no-labels", help="Send no labels, as for images to classify.")] = False,
     passphrase_file: PassphraseFile = None,
+    server: ServerUrl = None,
+    data_set: DataSet = None,
+    token_file: TokenFile = None,
+    insecure_http: InsecureHttp = False,
     skip_broken: SkipBroken = False,
     threads: Threads = None,
     as_json: Json = False,
@@ -91,7 +107,8 @@ def encrypt(
     """Encrypt images, with the owner's keys or with public.cl alone.
 
     Labels go along in the clear, as class numbers without their names. File names are sealed for the owner and come
-    back with the reply. The number of images, the size of the file and the time of its sending are visible.
+    back with the reply. The number of images, the size of the file and the time of its sending are visible. With
+    --server, the file is uploaded once it is written.
     """
     from cipherlens.cli.sources import open_images, open_labels, skipped_names
     from cipherlens.features.images import ImageSource
@@ -101,16 +118,20 @@ def encrypt(
     from cipherlens.wire.container import Kind
 
     output = Output(as_json)
+    remote = Remote.of(server, token_file, insecure_http)
+    connection = _connected(remote, out, data_set)
     if labels is not None and no_labels:
         raise InputError("--labels and --no-labels exclude each other; give one of them")
     held = [keys / name for name in (SECRET, PUBLIC, EVALUATION)] if keys.is_dir() else [keys]
-    check_output(out, [task, images, labels, passphrase_file, *held], Kind.IMAGES)
+    check_output(out, [task, images, labels, passphrase_file, token_file, *held], Kind.IMAGES)
     planned = Task.load(task)
     encryptor, sealing_key = _encryptor(planned, keys, passphrase_file)
     source = open_images(images, output, table=planned.feature_map.base.kind == "table", skip_broken=skip_broken)
     in_folders = isinstance(source, ImageSource) and source.classes is not None
     labelled = not no_labels and (labels is not None or in_folders)
     prepared = prepare(planned, source, open_labels(source, labels), labelled)
+    if data_set is not None and prepared.numbers is None:
+        raise InputError("a data set takes images with labels; give --labels, or one folder a class")
     seen = "no labels; no names"
     if prepared.numbers is not None:
         seen = f"{plural(len(prepared.numbers), 'label')}; no names"
@@ -124,6 +145,9 @@ def encrypt(
             ("the server will see in the clear", seen),
         ]
     )
+    sent: dict[str, object] = {}
+    if remote is not None and connection is not None:
+        sent = send_written(remote, connection, out, output, data_set)
     output.finish(
         {
             "command": "encrypt",
@@ -136,8 +160,28 @@ def encrypt(
             "contributor": not encryptor.seeded,
             "visible": {"labels": 0 if prepared.numbers is None else len(prepared.numbers), "names": 0},
             "skipped": skipped_names(source),
+            **sent,
         }
     )
+
+
+def _connected(remote: Remote | None, out: Path, data_set: str | None) -> Connection | None:
+    """A connection for the upload to come. Raises InputError for what would fail, or be sent a second time, by then."""
+    if remote is None:
+        if data_set is not None:
+            raise InputError("--data-set is on a server; give its address with --server")
+        return None
+    from cipherlens.client.connection import check_id
+
+    connection = remote.connect()
+    if data_set is not None:
+        check_id(data_set)
+    if out.exists():
+        raise InputError(
+            f"{out} exists, and images that are encrypted again are other bytes, which would count twice; send this file "
+            "with `cipherlens upload`, or name another one"
+        )
+    return connection
 
 
 def _encryptor(task: Task, keys: Path, passphrase_file: Path | None) -> tuple[Encryptor, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -11,10 +12,13 @@ import typer
 
 from cipherlens.cli.options import Json, SkipBroken, Threads, check_output, command
 from cipherlens.cli.output import Output, plural, size
+from cipherlens.cli.remote import InsecureHttp, Remote, ServerUrl, TokenFile
 from cipherlens.errors import InputError
 
 if TYPE_CHECKING:
+    from cipherlens.client.stored import Usage
     from cipherlens.features.base import BaseFeatures
+    from cipherlens.planning.cost import Cost
     from cipherlens.planning.task import Task
 
 
@@ -84,6 +88,9 @@ def plan(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace an existing task; its keys and data become useless.")
     ] = False,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
+    insecure_http: InsecureHttp = False,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -91,7 +98,7 @@ def plan(
 
     Nothing leaves this machine. The task file (task.cl) holds the feature map, which is made of statistics of your
     images: it is for you and your contributors. The server needs neither it nor task.public.cl, which travels within
-    the encrypted images.
+    the encrypted images. With --server, the server is asked for your quota, and told nothing of the task.
     """
     from cipherlens.cli.sources import open_images, open_labels, skipped_names
     from cipherlens.learning.bounds import RIDGE, SHRINKAGE
@@ -100,9 +107,14 @@ def plan(
     from cipherlens.wire.container import Kind
 
     output = Output(as_json)
-    check_output(out, [images, labels], Kind.TASK)
+    check_output(out, [images, labels, token_file], Kind.TASK)
     if out.exists() and not replace:
         raise InputError(f"{out} exists, and keys and data may depend on it; choose another name, or give --replace")
+    usage = None
+    if (remote := Remote.of(server, token_file, insecure_http)) is not None:
+        # Before planning: an address or token that is wrong costs no minutes, and the server sees no time that planning took.
+        with remote.connect() as connection:
+            usage = connection.usage()
     source = open_images(images, output, table=features == "table", skip_broken=skip_broken)
     with output.progress("planning") as bar:
         task = plan_task(
@@ -123,6 +135,7 @@ def plan(
         )
     public = task.save(out)
     _show(output, task, [("task", f"{out} (private: for you and contributors)"), ("public half", str(public))])
+    fits = None if task.cost is None or usage is None else _fits(output, task.cost, usage)
     cost = {} if task.cost is None else asdict(task.cost)
     spec = asdict(task.public.spec)
     output.finish(
@@ -135,6 +148,7 @@ def plan(
             "features": task.feature_map.base.kind,
             "classes": list(task.notes.classes),
             "cost": cost,
+            "quota": fits,
             "skipped": skipped_names(source),
         }
     )
@@ -179,3 +193,33 @@ def _show(output: Output, task: Task, files: list[tuple[str, str]]) -> None:
             ("upload", f"{size(cost.image_bytes)} an image; {size(cost.reply_bytes)} come back for each"),
         ]
     output.facts(rows)
+
+
+def _fits(output: Output, cost: Cost, usage: Usage) -> dict[str, object]:
+    """Say whether a server has room for a task: all that is uploaded and every reply, and a training's memory."""
+    images = math.ceil((cost.images + cost.queries) * cost.image_bytes)
+    needed = images + cost.evaluation_key_bytes + math.ceil(cost.queries * cost.reply_bytes)
+    free = max(0, usage.quota - usage.stored)
+    room, memory = needed <= free, cost.memory_bytes <= usage.quota_memory
+    jobs = usage.unfinished_jobs < usage.quota_jobs
+    output.facts(
+        [
+            ("server: bytes", f"{_verdict(room)}: {size(needed)} with keys and replies, {size(free)} are free"),
+            (
+                "server: memory",
+                f"{_verdict(memory)}: {size(cost.memory_bytes)} of {size(usage.quota_memory)} for a job",
+            ),
+            ("server: jobs", f"{_verdict(jobs)}: {usage.unfinished_jobs} of {usage.quota_jobs} at work or queued"),
+        ]
+    )
+    return {
+        "fits": room and memory and jobs,
+        "image_bytes": images, "evaluation_key_bytes": cost.evaluation_key_bytes, "needed_bytes": needed,
+        "free_bytes": free, "quota_bytes": usage.quota,
+        "memory_bytes": cost.memory_bytes, "quota_memory": usage.quota_memory,
+        "unfinished_jobs": usage.unfinished_jobs, "quota_jobs": usage.quota_jobs,
+    }  # fmt: skip
+
+
+def _verdict(fits: bool) -> str:
+    return "fits" if fits else "DOES NOT FIT"

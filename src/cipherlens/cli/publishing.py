@@ -22,16 +22,13 @@ from cipherlens.cli.options import (
 from cipherlens.cli.output import Output, plural
 from cipherlens.cli.passphrase import passphrase_of
 from cipherlens.cli.planning import Learner
-from cipherlens.cli.remote import InsecureHttp, Remote, TokenFile
+from cipherlens.cli.remote import InsecureHttp, Remote, Server, TokenFile
 from cipherlens.errors import InputError
 
 if TYPE_CHECKING:
     from cipherlens.client.publishing import Publication, Submission
     from cipherlens.learning.recipes import Envelope
 
-Server = Annotated[
-    str, typer.Option("--server", metavar="URL", show_default=False, help="Where `cipherlens serve` runs.")
-]
 PublicationId = Annotated[str, typer.Option("--publication", metavar="ID", help="As `publish` shows it.")]
 Published = Annotated[
     list[Path], typer.Option("--data", help="Your encrypted, labelled images; repeat it for those of contributors.")

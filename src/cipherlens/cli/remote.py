@@ -1,4 +1,4 @@
-"""`--server URL` of `train` and `classify`: the work is done elsewhere, and this machine holds the files."""
+"""`--server URL`: where it points, how to get in, and `train` and `classify` done there with the files of this machine."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ ServerUrl = Annotated[
     str | None,
     typer.Option("--server", metavar="URL", show_default=False, help="Have the server at this address do it."),
 ]
+Server = Annotated[str, typer.Option("--server", metavar="URL", help="The server's address.")]
 TokenFile = Annotated[
     Path | None,
     typer.Option(
@@ -53,8 +54,13 @@ class Remote:
     insecure_http: bool
 
     @classmethod
-    def of(cls, url: str | None, token_file: Path | None, insecure_http: bool, threads: int | None) -> Remote | None:
-        """What the options say, None without `--server`. Raises InputError for options that do not go together."""
+    def of(
+        cls, url: str | None, token_file: Path | None, insecure_http: bool, threads: int | None = None
+    ) -> Remote | None:
+        """What the options say, None without `--server`. Raises InputError for options that do not go together.
+
+        threads: of a command that the server does instead of this machine.
+        """
         if url is None:
             if token_file is not None or insecure_http:
                 raise InputError("--token-file and --insecure-http are for a server; give its address with --server")

@@ -19,6 +19,7 @@ from cipherlens.cli.options import (
 )
 from cipherlens.cli.output import Bar, Output, peak_memory, plural, size
 from cipherlens.cli.remote import InsecureHttp, Remote, ServerUrl, TokenFile, classify_remotely, train_remotely
+from cipherlens.cli.transfers import Save, result_file
 from cipherlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,13 +106,20 @@ def classify(
 @command
 def recompute(
     result: Annotated[
-        Path, typer.Argument(metavar="REPLY", help="A reply or a model from a server.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="REPLY", help="A reply or a model; with --server its id, or its job's.", show_default=False
+        ),
     ],
     data: Data,
     evaluation_keys: EvaluationKeysFile,
     model: Annotated[
         Path | None, typer.Option("--model", show_default=False, help="The model that a reply was computed with.")
     ] = None,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
+    insecure_http: InsecureHttp = False,
+    save: Save = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> int:
@@ -119,22 +127,25 @@ def recompute(
 
     Run it on a second machine, which needs no secret key: equal bytes show that the server computed what it was
     asked to from these inputs. Give it data and evaluation keys as you sent them, not as the server gives them back,
-    and recompute the model as well as the reply: a forged input makes a reply that gives away the secret key.
+    and recompute the model as well as the reply: a forged input makes a reply that gives away the secret key. With
+    --server, keep what was compared with --save, and decrypt that file: another download may hold other bytes.
     """
     from cipherlens.learning.encrypted_images import EncryptedImages
     from cipherlens.learning.recipes import Recipe
     from cipherlens.server.comparing import compare
 
     output = Output(as_json)
-    claimed = _claimed(result, model, data)
-    own = EncryptedImages.load(data[0], verify=False).task
-    recipe = Recipe.of(claimed.task if claimed.task.origin == own.origin else own)
-    with output.progress("reading") as bar:
-        if model is None:
-            again: TrainedModel | Reply = train_files(data, evaluation_keys, threads, bar, recipe=recipe)[0]
-        else:
-            again = classify_files(model, data[0], evaluation_keys, threads, bar)[0]
-    verdict = compare(result, claimed, again)
+    remote = Remote.of(server, token_file, insecure_http)
+    with result_file(remote, result, None, save, output) as path:
+        claimed = _claimed(path, model, data)
+        own = EncryptedImages.load(data[0], verify=False).task
+        recipe = Recipe.of(claimed.task if claimed.task.origin == own.origin else own)
+        with output.progress("reading") as bar:
+            if model is None:
+                again: TrainedModel | Reply = train_files(data, evaluation_keys, threads, bar, recipe=recipe)[0]
+            else:
+                again = classify_files(model, data[0], evaluation_keys, threads, bar)[0]
+        verdict = compare(path, claimed, again)
     if verdict.identical:
         output.say(f"identical: {result} is what its inputs give, byte for byte")
         if claimed.task.id != own.id:

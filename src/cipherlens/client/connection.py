@@ -98,6 +98,11 @@ class Connection:
         """
         download(self._http, file, Path(path), progress)
 
+    def result(self, id: str, *, progress: Progress | None = None) -> RemoteFile:
+        """The file of this id, or the result of the job of this id, which is waited for."""
+        file = find(self._http, check_id(id))
+        return self.wait(self.job(id), progress=progress) if file is None else file
+
     def delete(self, file: RemoteFile) -> None:
         """Delete a file on the server; one that is gone already is no failure."""
         self._http.json("DELETE", f"/v1/files/{file.id}", idempotent=True, expected=(404,))
@@ -403,5 +408,5 @@ def _on_disk(what: Images | KeysLike | ModelLike | KeyChange) -> Iterator[Path]:
 def check_id(text: str) -> str:
     """An id from the user, which goes into an address. Raises InputError unless it is 32 hexadecimal digits."""
     if len(text) != 32 or not set(text) <= set("0123456789abcdef"):
-        raise InputError(f"{text!r} is no id; ids of data sets and jobs are 32 hexadecimal digits")
+        raise InputError(f"{text!r} is no id; ids of files, data sets and jobs are 32 hexadecimal digits")
     return text

@@ -33,12 +33,16 @@ class Usage:
 
     Attributes:
         stored: bytes of all files. quota: bytes that they may have.
+        unfinished_jobs: queued and running. quota_jobs: how many may be.
+        quota_memory: bytes that one job may take, by forecast.
         retention_days: after so long files are deleted with all that was made of them; None without a limit.
     """
 
     stored: int
     quota: int
     unfinished_jobs: int
+    quota_jobs: int
+    quota_memory: int
     retention_days: float | None
 
     @classmethod
@@ -51,6 +55,8 @@ class Usage:
             sum(_count(size) for size in stored.values()),
             _count(values.get("quota_bytes")),
             _count(values.get("unfinished_jobs")),
+            _count(values.get("quota_jobs")),
+            _count(values.get("quota_memory")),
             None if days is None else float(days),
         )
 
