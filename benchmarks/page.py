@@ -1,7 +1,7 @@
 """Writes docs/benchmarks.md, and the figures in other pages, from benchmarks/results: `python benchmarks/page.py`.
 
 No figure in the documentation is typed by hand: all of them come from the records and tables that `make bench-learning`,
-`make bench-engine` and `benchmarks/limits.py` leave in benchmarks/results. What was not measured yet is said to be
+`make bench-service`, `make bench-engine` and `benchmarks/limits.py` leave in benchmarks/results. What was not measured yet is said to be
 missing. With --check nothing is written, and the exit status is 1 when a page is not what the results give.
 """
 
@@ -34,7 +34,7 @@ NO_BREAK_SPACE: Final = "\N{NO-BREAK SPACE}"
 NO_BREAK_HYPHEN: Final = "\N{NON-BREAKING HYPHEN}"
 
 OURS: Final = "cipherlens"
-PLOTS: Final = ("learning.png", "engine.png")
+PLOTS: Final = ("learning.png", "engine.png", "service-load.png")
 
 Row = Mapping[str, Any]
 
@@ -194,6 +194,17 @@ def learning_section(results: Path) -> str:
     return "\n".join(parts)
 
 
+def service_section(results: Path) -> str:
+    """Everything about the service."""
+    path = results / "service.md"
+    if not path.exists():
+        return "Not measured yet: `make bench-service`.\n"
+    parts = [path.read_text(encoding="utf-8").rstrip() + "\n"]
+    if (results / "service-load.png").exists():
+        parts.append("![The service beside files, and under load](images/service-load.png)\n")
+    return "\n".join(parts)
+
+
 def figures(results: Path) -> str:
     """The few figures that the README shows."""
     rows = records("learning.json", results)
@@ -289,7 +300,8 @@ def page(results: Path = RESULTS) -> str:
     """The text of docs/benchmarks.md."""
     return (
         unbroken(
-            f"{INTRODUCTION}## Training and classifying\n\n{learning_section(results)}\n## The engine\n\n{engine_section(results)}"
+            f"{INTRODUCTION}## Training and classifying\n\n{learning_section(results)}\n## The service\n\n"
+            f"{service_section(results)}\n## The engine\n\n{engine_section(results)}"
         ).rstrip()
         + "\n"
     )

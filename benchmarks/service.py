@@ -4,15 +4,18 @@
    fresh keys and ciphertexts, so that nothing is found on the server from the run before.
 2. Owners, each a tenant with keys of their own, who classify without a pause for a minute; against one owner alone.
    Queries are encrypted before and replies decrypted after that minute: both are counted with the right labels.
+3. `kill -9` of the service's processes at random moments, while an owner uploads, trains and classifies.
 
-Writes into benchmarks/results/: service.json and service.md.
+Writes into benchmarks/results/: service.json, service.md, service-load.png and service-load.svg. To see that it works:
+
+    python benchmarks/service.py --runs 1 --owners 4 --seconds 5 --kills 4 --images 2048 --results /tmp/service
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
+import random
 import shlex
 import shutil
 import statistics
@@ -22,15 +25,18 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import service_report
 import service_server
 from learning import RESULTS, run
-from learning_report import machine, markdown_table, seconds
+from learning_report import machine
 from rich.console import Console
+from service_kills import measure_kills
+from service_report import Load, Report, Whole
 
 import cipherlens as cl
 from cipherlens.data import DemoImages, demo_cats
@@ -38,43 +44,10 @@ from cipherlens.learning.encrypted_images import EncryptedImages
 from cipherlens.learning.results import Reply
 from cipherlens.learning.twin import fit_clear
 
+PARTS = ("whole", "owners", "kills")
 CATS = ("--features", "lite0", "--learner", "ridge")
-MOST_RATIO = 1.15
-LEAST_THROUGHPUT = 0.9
 TRAINING, QUERIES = 160, 16
 """Images of each owner in the second part: few, so that what is measured is the service."""
-
-
-@dataclass(frozen=True)
-class Whole:
-    """The first part. Seconds are medians; *whole* is from planning to decrypted answers, *server* the two commands
-    `train` and `classify`, which with the service upload, wait and download."""
-
-    runs: int
-    files_whole_seconds: float
-    service_whole_seconds: float
-    whole_ratio: float
-    files_server_seconds: float
-    service_server_seconds: float
-    server_ratio: float
-    uploaded_bytes: int
-    service_memory_mb: float
-
-
-@dataclass(frozen=True)
-class Load:
-    """The second part, for a number of owners. A reply under another key, or with another label than the same algorithm
-    gives in the clear, is mixed up."""
-
-    owners: int
-    seconds: float
-    classifications: int
-    errors: int
-    mixed_up: int
-    throughput: float
-    median_seconds: float
-    p99_seconds: float
-    service_memory_mb: float
 
 
 # ---- the demonstration's task ----------------------------------------------------------------------------------------
@@ -193,6 +166,8 @@ def measure_load(owners: Sequence[Owner], length: float, service: service_server
     threads = [threading.Thread(target=owner.classify_until, args=(start + length,)) for owner in owners]
     for thread in threads:
         thread.start()
+    time.sleep(length / 2)
+    first, service.peak_mb = service.peak_mb, 0.0
     for thread in threads:
         thread.join()
     took = time.perf_counter() - start
@@ -202,9 +177,9 @@ def measure_load(owners: Sequence[Owner], length: float, service: service_server
             f"nothing was classified: {next((e for owner in owners for e in owner.errors), 'no reason')}"
         )
     return Load(
-        len(owners), took, len(latencies), sum(len(owner.errors) for owner in owners),
+        len(owners), QUERIES, took, len(latencies), sum(len(owner.errors) for owner in owners),
         sum(owner.mixed_up() for owner in owners), len(latencies) / took, statistics.median(latencies),
-        latencies[math.ceil(0.99 * len(latencies)) - 1], service.peak_mb,
+        latencies[math.ceil(0.99 * len(latencies)) - 1], first, service.peak_mb,
     )  # fmt: skip
 
 
@@ -225,79 +200,38 @@ def measure_owners(command: Sequence[str], count: int, length: float, workers: i
     return [alone, together]
 
 
-# ---- report ----------------------------------------------------------------------------------------------------------
-
-
-def markdown(whole: Whole | None, loads: Sequence[Load], where: str) -> str:
-    """Both parts as tables."""
-    parts = [f"Measured by `make bench-service`: {where}.\n"]
-    if whole is not None:
-        columns = ("cats, 800 training and 200 test images", "files", "service", "ratio")
-        rows = [
-            ["from planning to answers", seconds(whole.files_whole_seconds), seconds(whole.service_whole_seconds),
-             f"{whole.whole_ratio:.2f} (at most {MOST_RATIO})"],
-            ["train and classify alone", seconds(whole.files_server_seconds), seconds(whole.service_server_seconds),
-             f"{whole.server_ratio:.2f}"],
-        ]  # fmt: skip
-        parts.append(markdown_table(columns, rows))
-        parts.append(
-            f"Medians of {whole.runs} runs, each with fresh keys; {whole.uploaded_bytes / 1e6:.0f} MB are uploaded. "
-            f"The server's processes took {whole.service_memory_mb:,.0f} MB together at most.\n"
-        )
-    if loads:
-        columns = ("owners", "replies", "a second", "median", "p99", "errors", "mixed up", "server's memory")
-        rows = [
-            [str(load.owners), f"{load.classifications:,}", f"{load.throughput:.2f}", seconds(load.median_seconds),
-             seconds(load.p99_seconds), str(load.errors), str(load.mixed_up), f"{load.service_memory_mb:,.0f} MB"]
-            for load in loads
-        ]  # fmt: skip
-        parts.append(markdown_table(columns, rows))
-        share = loads[-1].throughput / loads[0].throughput
-        parts.append(
-            f"Each owner classifies {QUERIES} images at a time, without a pause, for {loads[-1].seconds:.0f} s; together "
-            f"they get {share:.0%} of one owner's throughput (at least {LEAST_THROUGHPUT:.0%}).\n"
-        )
-    return "\n".join(parts)
+# ---- all together ----------------------------------------------------------------------------------------------------
 
 
 def main() -> None:
     """Command line. Exit status 1 when a figure misses its bound."""
     parser = argparse.ArgumentParser(description="Measures the service against files, and under load.")
-    parser.add_argument("--part", choices=("whole", "owners"), action="append", help="only this part")
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this part")
     parser.add_argument("--runs", type=int, default=3, help="of the first part")
     parser.add_argument("--owners", type=int, default=32, help="in the second part")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the second part")
+    parser.add_argument("--kills", type=int, default=30, help="in the third part")
+    parser.add_argument("--images", type=int, default=8192, help="to train on in each session of the third part")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of the kills")
     parser.add_argument("--workers", type=int, help="of the server in the second part (default: the server's)")
     parser.add_argument("--command", help="how to start cipherlens (default: the one beside this Python)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     chosen = parser.parse_args()
     beside = str(Path(sys.executable).with_name("cipherlens"))
-    command, parts = shlex.split(chosen.command or beside), chosen.part or ["whole", "owners"]
+    command, parts = shlex.split(chosen.command or beside), chosen.part or PARTS
     base = Path(tempfile.mkdtemp(prefix="cipherlens-benchmark-"))
     try:
         whole = measure_whole(command, chosen.runs, base) if "whole" in parts else None
         loads = (
             measure_owners(command, chosen.owners, chosen.seconds, chosen.workers, base) if "owners" in parts else []
         )
+        kills = measure_kills(chosen.kills, chosen.images, chosen.seed, base) if "kills" in parts else None
     finally:
         shutil.rmtree(base, ignore_errors=True)
-    where = machine()
-    chosen.results.mkdir(parents=True, exist_ok=True)
-    record = {
-        "where": where,
-        "whole": None if whole is None else asdict(whole),
-        "loads": [asdict(load) for load in loads],
-    }
-    (chosen.results / "service.json").write_text(json.dumps(record, indent=1) + "\n")
-    text = markdown(whole, loads, where)
-    (chosen.results / "service.md").write_text(text)
-    Console().print(text, markup=False, highlight=False)
-    good = whole is None or whole.whole_ratio <= MOST_RATIO
-    for load in loads:
-        good &= load.errors == 0 and load.mixed_up == 0
-    if loads:
-        good &= loads[-1].throughput >= LEAST_THROUGHPUT * loads[0].throughput
-    sys.exit(0 if good else 1)
+    report = Report(machine(), whole, loads, kills)
+    service_report.write(report, chosen.results)
+    Console().print(service_report.markdown(report), markup=False, highlight=False)
+    sys.exit(0 if report.good else 1)
 
 
 if __name__ == "__main__":

@@ -1,65 +1,55 @@
-"""`kill -9` of a service at random moments while an owner uploads, trains and classifies; prints what happened as JSON.
-
-    python benchmarks/service_kills.py --kills 30
+"""`kill -9` of a service at random moments while an owner uploads, trains and classifies: a part of the service benchmark.
 
 Each session uploads everything anew, trains, classifies and deletes; every byte that comes back is compared with what
-an undisturbed run gives. The script ends with status 1 when anything is lost, half-done or different.
+an undisturbed run gives, and every answer must be whole.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
-import tempfile
 import time
 from pathlib import Path
+
+from service_report import Kills
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from service_killer import Killer, session
 from service_world import client, make_material, serving, token
 
+LONGEST = 4.0
+"""Seconds between two kills; the mean is half of it."""
 
-def main() -> int:
-    """Command line."""
-    parser = argparse.ArgumentParser(description="Kill a service at random moments.")
-    parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--images", type=int, default=8192, help="to train on")
-    parser.add_argument("--longest", type=float, default=4.0, help="seconds between two kills")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        material = make_material(Path(folder) / "files", images=chosen.images, parts=4)
-        started, rounds, failure = time.perf_counter(), 0, None
-        with serving(Path(folder) / "data", checkpoint_seconds=0.2) as service:
-            killer = Killer(service, random.Random(chosen.seed), chosen.kills, chosen.longest)
-            with client(service.url, token(service.data), patience=30) as owner, killer:
-                try:
-                    while killer.at_work or rounds == 0:
-                        session(owner, material, f"round-{rounds}")
-                        rounds += 1
-                except AssertionError as error:
-                    failure = str(error) or "different bytes"
-            log = [json.loads(line) for line in service.log().splitlines() if line.startswith("{")]
-        print(
-            json.dumps(
-                {
-                    "kills": killer.kills,
-                    "killed": dict(sorted(killer.killed.items())),
-                    "sessions": rounds,
-                    "jobs_queued_again": sum(line.get("queued_again", 0) for line in log),
-                    "defects": sum(line["event"] in ("defect", "job", "lease") for line in log),
-                    "seconds": round(time.perf_counter() - started, 1),
-                    "seed": chosen.seed,
-                    "identical": failure is None and killer.failure is None,
-                    "failure": failure or (repr(killer.failure) if killer.failure else None),
-                }
-            )
-        )
-    return 0 if failure is None and killer.failure is None else 1
+PATIENCE = 60.0
+"""Seconds for which the owner tries again while the service is away."""
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def measure_kills(kills: int, images: int, seed: int, folder: Path) -> Kills:
+    """So many kills of web process, worker, supervisor, or all at once, over as many sessions as it takes.
+
+    Args:
+        images: to train on in each session.
+        seed: of the moments and of who is killed.
+        folder: for files and for the service, which exists.
+    """
+    material = make_material(folder / "files", images=images, parts=4)
+    started, rounds, failure = time.perf_counter(), 0, None
+    with serving(folder / "killed", checkpoint_seconds=0.2) as service:
+        killer = Killer(service, random.Random(seed), kills, LONGEST)
+        with client(service.url, token(service.data), patience=PATIENCE) as owner, killer:
+            try:
+                while killer.at_work or rounds == 0:
+                    session(owner, material, f"round-{rounds}")
+                    rounds += 1
+            except AssertionError as error:
+                failure = str(error) or "different bytes"
+        log = [json.loads(line) for line in service.log().splitlines() if line.startswith("{")]
+    if failure is None and killer.failure is not None:
+        failure = repr(killer.failure)
+    return Kills(
+        killer.kills, dict(sorted(killer.killed.items())), rounds, sum(line.get("queued_again", 0) for line in log),
+        sum(line["event"] in ("defect", "job", "lease", "audit") for line in log), time.perf_counter() - started, seed,
+        failure,
+    )  # fmt: skip

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import cipherlens.scheme
 
@@ -177,6 +180,99 @@ def test_the_service_loads_nothing_that_decrypts_and_no_image_libraries() -> Non
     assert "cipherlens.service.worker" in loaded
     assert secret_side(loaded) == []
     assert [m for m in loaded if not m.startswith("cipherlens")] == []
+
+
+CLOSURE = """
+import importlib, importlib.abc, json, sys
+
+refused, modules, programs = map(json.loads, sys.argv[1:])
+
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in refused:
+            raise ModuleNotFoundError(f"no module named {name!r} on this machine", name=name)
+
+def ours():
+    return {name: module for name, module in sys.modules.items() if name.split(".")[0] == "cipherlens"}
+
+sys.meta_path.insert(0, Refuse())
+for name in modules:
+    importlib.import_module(name)
+decrypting = [f"{name}.{word}" for name, module in ours().items() for word in vars(module) if "decrypt" in word.lower()]
+for name in programs:
+    importlib.import_module(name)
+print(json.dumps([sorted(ours()), decrypting]))
+"""
+PROGRAMS = ("cipherlens.cli.app", "cipherlens.cli.server")
+"""The commands are one program for all sides, whose names of the owner's commands load nothing of the owner's."""
+
+RAY = "cipherlens.server.ray_cluster"
+"""What needs the extra `ray`, an option of the server's."""
+
+
+def closure(refused: set[str], modules: list[str]) -> tuple[list[str], list[str]]:
+    """Modules of the package in a fresh interpreter that imports these, on a machine without the refused ones, and what
+    in them has to do with decrypting by its name."""
+    arguments = [json.dumps(sorted(refused)), json.dumps(modules), json.dumps(PROGRAMS)]
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSURE, *arguments], check=False, timeout=300, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    loaded, decrypting = json.loads(done.stdout)
+    return loaded, decrypting
+
+
+def requirements_of(*extras: str) -> set[str]:
+    """Names of the distributions that the package with these extras needs, and all that those need in turn."""
+    found: set[str] = set()
+    waiting = [("cipherlens", frozenset(extras))]
+    while waiting:
+        name, wanted = waiting.pop()
+        for line in metadata.requires(name) or []:
+            requirement = Requirement(line)
+            marker = requirement.marker
+            if marker is not None and not any(marker.evaluate({"extra": extra}) for extra in (wanted or {""})):
+                continue
+            inner = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+            if inner[0] == "cipherlens":
+                waiting.append(inner)
+            elif inner[0] not in found:
+                found.add(inner[0])
+                waiting.append(inner)
+    return found
+
+
+def foreign_modules(allowed: set[str]) -> set[str]:
+    """Top-level modules of all installed distributions but these, the package itself and what is in none."""
+    return {
+        module
+        for module, distributions in metadata.packages_distributions().items()
+        if not {canonicalize_name(d) for d in distributions} & (allowed | {"cipherlens"})
+    }
+
+
+@pytest.mark.parametrize("extra", ["server", "service"])
+def test_a_server_needs_only_what_its_extra_installs(extra: str) -> None:
+    """As on a machine that installed `cipherlens[server]` or `cipherlens[service]`, where nothing else can be imported."""
+    refused = foreign_modules(requirements_of(extra))
+    assert {"PIL", "onnxruntime", "httpx", "sklearn", "ray"} <= refused
+    wanted = ["server"] if extra == "server" else ["server", "service"]
+    modules = [name for layer in wanted for name in modules_of(layer) if name != RAY]
+    loaded, decrypting = closure(refused, modules)
+    assert {*modules, *PROGRAMS} <= set(loaded)
+    assert secret_side(loaded) == decrypting == []
+
+
+def test_a_server_with_all_options_decrypts_nothing() -> None:
+    modules = [*modules_of("server"), *modules_of("service")]
+    assert RAY in modules
+    loaded, decrypting = closure(set(), modules)
+    assert set(modules) <= set(loaded)
+    assert secret_side(loaded) == decrypting == []
+
+
+def test_the_scanner_sees_what_decrypts() -> None:
+    assert any(name.startswith("cipherlens.owner") for name in closure(set(), ["cipherlens.owner"])[1])
 
 
 def test_the_command_line_loads_the_secret_half_only_for_the_owner() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -25,6 +26,7 @@ from cipherlens.service.errors import Unavailable
 from cipherlens.service.headers import Description
 from cipherlens.service.identity import Identity
 from cipherlens.service.jobs import Claim, Jobs
+from cipherlens.service.key_cache import KeyCache
 from cipherlens.service.logging import configure, defect, say
 from cipherlens.service.pieces import make_folder
 from cipherlens.service.process import end_with_parent, read_settings
@@ -38,11 +40,11 @@ if TYPE_CHECKING:
     from cipherlens.server.ray_cluster import RayCluster
 
 IDLE_SECONDS = 0.1
+KEPT_SHARE = 2 / 3
+"""Of the machine's memory, what all workers together may fill with keys between jobs."""
+
 AWAY_SECONDS = 2.0
 """How long a worker leaves a database or a storage alone that does not answer."""
-
-FORGET_SECONDS = 30.0
-"""Idle for so long, a worker lets go of the keys that it keeps for the next job."""
 
 
 class Lost(Exception):
@@ -108,26 +110,22 @@ class Worker:
             Deletions(database, self._store, Identity.open(settings.data)),
             self._threads,
         )
-        self._keys: tuple[tuple[str, str], Engine, EvaluationKeys] | None = None
+        self._keys = KeyCache()
         self._cluster: RayCluster | None = None
         self.stop = threading.Event()
 
     def run(self) -> None:
         """Work until `stop` is set."""
-        idle = 0.0
         while not self.stop.is_set():
+            self._keys.forget_unused()
             try:
                 claim = self._jobs.claim(self._name)
                 if claim is not None:
                     self.work(claim)
-                    idle = 0.0
                     continue
             except Unavailable:  # the log says it already; a job in hand is found by its lease
                 self.stop.wait(AWAY_SECONDS)
             self.stop.wait(IDLE_SECONDS)
-            idle += IDLE_SECONDS
-            if idle > FORGET_SECONDS:
-                self._keys = None
 
     def work(self, claim: Claim) -> None:
         """One job, to whatever end."""
@@ -231,7 +229,11 @@ class Worker:
         return EncryptedImages.load(self._path(claim, file_id))
 
     def _evaluation(self, claim: Claim, task: PublicTask, images: int) -> tuple[Engine, EvaluationKeys]:
-        """Engine and keys for a task, from the job before where they are the same."""
+        """Engine and keys for a task, kept from an earlier job where there was one.
+
+        The keys of other jobs stay as far as what this one may take leaves room for them within the same bound, and
+        within this worker's part of the machine's memory.
+        """
         needed, most = training_memory(task, images, self._threads), self._settings.quota_memory
         if needed > most:
             raise PlanError(
@@ -239,13 +241,19 @@ class Worker:
                 "with fewer features"
             )
         file_id = claim.inputs["keys"][0]
-        if self._keys is None or self._keys[0] != (file_id, task.id):
-            self._keys = None  # so that two sets of keys are never in memory together
+
+        def read() -> tuple[Engine, EvaluationKeys]:
             engine = Engine(task.parameters)
             path = self._path(claim, file_id)
-            keys = read_evaluation_keys(path, engine, task.circuit.key_requests(), threads=self._threads)
-            self._keys = ((file_id, task.id), engine, keys)
-        return self._keys[1], self._keys[2]
+            return engine, read_evaluation_keys(path, engine, task.circuit.key_requests(), threads=self._threads)
+
+        room = min(most - needed, int(KEPT_SHARE * physical_memory() / self._settings.workers))
+        return self._keys.take((file_id, task.id), room, read)
+
+
+def physical_memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def main(name: str, pipe: str) -> None:

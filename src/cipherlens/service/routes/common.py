@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Request, Security
+from fastapi.security import HTTPBearer
 
 from cipherlens.service.errors import Invalid, not_found
 from cipherlens.service.schemas import Failure
@@ -14,10 +15,13 @@ from cipherlens.service.tokens import Caller
 if TYPE_CHECKING:
     from cipherlens.service.app import Services
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Failure} for status in (400, 401, 404, 408, 409, 410, 413, 415, 422, 429, 503, 507)
-}
-_KEY = re.compile("[!-~]{1,200}", re.ASCII)
+Answers: TypeAlias = dict[int | str, dict[str, Any]]
+
+ANYWHERE: Answers = {status: {"model": Failure} for status in (400, 408, 413, 415, 503)}
+"""How requests are refused before anything looks at them, with a token or without."""
+
+REFUSALS: Answers = ANYWHERE | {status: {"model": Failure} for status in (401, 404, 409, 410, 422, 429, 507)}
+_KEY = "[!-~]{1,200}"
 _ID = re.compile("[0-9a-f]{32}", re.ASCII)
 
 
@@ -27,39 +31,42 @@ def services(request: Request) -> Services:
     return found
 
 
-def anyone(request: Request) -> Caller:
+# Says in the OpenAPI document that a token is needed; the guard has checked it before.
+_bearer = HTTPBearer(scheme_name="token", description="Authorization: Bearer clt_…", auto_error=False)
+
+
+def anyone(request: Request, _: Annotated[object, Security(_bearer)] = None) -> Caller:
     """Who calls: an owner, a contributor or a trainer."""
     caller: Caller = request.state.caller
     return caller
 
 
-def owner(request: Request) -> Caller:
+Anyone = Annotated[Caller, Depends(anyone)]
+
+
+def owner(caller: Anyone) -> Caller:
     """Who calls. To contributors and trainers everything of the owner's is not there. Raises NotFound."""
-    caller = anyone(request)
     if not caller.is_owner:
         raise not_found("thing")
     return caller
 
 
-def sender(request: Request) -> Caller:
+def sender(caller: Anyone) -> Caller:
     """Who calls, with files to send: trainers have none. Raises NotFound."""
-    caller = anyone(request)
     if caller.publication_id is not None:
         raise not_found("thing")
     return caller
 
 
-def recipient(request: Request) -> Caller:
+def recipient(caller: Anyone) -> Caller:
     """Who calls, with results to fetch: contributors have none. Raises NotFound."""
-    caller = anyone(request)
     if caller.dataset_id is not None:
         raise not_found("thing")
     return caller
 
 
-def trainer(request: Request) -> Caller:
+def trainer(caller: Anyone) -> Caller:
     """Who calls, with recipes to submit. Raises NotFound for all but trainers."""
-    caller = anyone(request)
     if caller.publication_id is None:
         raise not_found("thing")
     return caller
@@ -77,16 +84,17 @@ def checked(value: str, what: str) -> str:
     return value
 
 
-def idempotency_key(value: str | None) -> str | None:
+def idempotency_key(value: str) -> str:
     """The header `Idempotency-Key`. Raises Invalid for one that no client should choose."""
-    if value is not None and not _KEY.fullmatch(value):
+    if not re.fullmatch(_KEY, value):
         raise Invalid("the header Idempotency-Key has 1 to 200 printable characters; choose such ones")
     return value
 
 
-Anyone = Annotated[Caller, Depends(anyone)]
 Owner = Annotated[Caller, Depends(owner)]
 Sender = Annotated[Caller, Depends(sender)]
 Recipient = Annotated[Caller, Depends(recipient)]
 Trainer = Annotated[Caller, Depends(trainer)]
-IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key")]
+_key = Header(alias="Idempotency-Key", json_schema_extra={"pattern": f"^{_KEY}$"})
+IdempotencyKey = Annotated[str | None, _key]
+NeededIdempotencyKey = Annotated[str, _key]

@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1/datasets", tags=["data sets"], responses=REFUSALS
 @router.post("")
 def create(request: Request, caller: Owner, wanted: NewDataset, key: IdempotencyKey = None) -> DatasetInfo:
     """A new data set of labelled images; with an `Idempotency-Key` the same body makes no second one."""
-    made = services(request).datasets.create(caller, wanted.file_ids, idempotency_key(key))
+    made = services(request).datasets.create(caller, wanted.file_ids, None if key is None else idempotency_key(key))
     about(request, made.dataset_id)
     return made
 

@@ -5,22 +5,44 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from cipherlens.service.errors import BadRange, Invalid, Refusal, TooLarge, not_found
 from cipherlens.service.files import Slot
 from cipherlens.service.pieces import CHUNK, Incoming
-from cipherlens.service.routes.common import REFUSALS, Anyone, Owner, Recipient, Sender, about, checked, services
-from cipherlens.service.schemas import Declared, FileInfo, FileList, NewFile
+from cipherlens.service.routes.common import (
+    REFUSALS,
+    Answers,
+    Anyone,
+    Owner,
+    Recipient,
+    Sender,
+    about,
+    checked,
+    services,
+)
+from cipherlens.service.schemas import Declared, Failure, FileInfo, FileList, NewFile
 from cipherlens.service.tokens import Caller, still_valid
 
 router = APIRouter(prefix="/v1/files", tags=["files"], responses=REFUSALS)
 
 LONGEST_INDEX = 9
+BYTES: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+PARTS: Answers = {
+    200: {"description": "The whole file", "content": BYTES},
+    206: {"description": "The bytes that were asked for", "content": BYTES},
+    416: {"model": Failure},
+}
+PIECE: dict[str, Any] = {"requestBody": {"required": True, "content": BYTES}}
+"""What the OpenAPI document says of bytes in answers and bodies, which no model describes."""
+
 _RANGE = re.compile("bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
+
+Part = Annotated[str | None, Header(alias="Range", json_schema_extra={"pattern": f"^{_RANGE.pattern}$"})]
 
 
 @router.post("")
@@ -37,7 +59,7 @@ def listing(request: Request, caller: Owner) -> FileList:
     return FileList(files=services(request).files.list(caller))
 
 
-@router.put("/{file_id}/pieces/{index}", status_code=204)
+@router.put("/{file_id}/pieces/{index}", status_code=204, openapi_extra=PIECE)
 async def put_piece(request: Request, caller: Sender, file_id: str, index: str) -> Response:
     """Send one piece, as it is. Sending it again changes nothing."""
     if not (index.isascii() and index.isdigit() and len(index) <= LONGEST_INDEX):
@@ -81,21 +103,20 @@ def info(request: Request, caller: Anyone, file_id: str) -> FileInfo:
     return services(request).files.info(caller, checked(file_id, "file"))
 
 
-@router.get("/{file_id}", response_class=StreamingResponse)
-def download(request: Request, caller: Recipient, file_id: str) -> StreamingResponse:
+@router.get("/{file_id}", response_class=StreamingResponse, responses=PARTS)
+def download(request: Request, caller: Recipient, file_id: str, part: Part = None) -> StreamingResponse:
     """The bytes of a file, or with `Range` some of them. The ETag is their SHA-256."""
     file, opened = services(request).files.open(caller, checked(file_id, "file"))
-    asked = request.headers.get("range")
     try:
-        start, stop = (0, file.size) if asked is None else _range(asked, file.size)
+        start, stop = (0, file.size) if part is None else _range(part, file.size)
     except Refusal:
         opened.close()
         raise
     headers = {"ETag": f'"{file.sha256}"', "Accept-Ranges": "bytes", "Content-Length": str(stop - start)}
-    if asked is not None:
+    if part is not None:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
     return StreamingResponse(
-        _chunks(opened, start, stop), 200 if asked is None else 206, headers, "application/octet-stream"
+        _chunks(opened, start, stop), 200 if part is None else 206, headers, "application/octet-stream"
     )
 
 

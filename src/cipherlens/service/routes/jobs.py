@@ -11,8 +11,16 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from cipherlens.errors import CipherlensError
-from cipherlens.service.errors import Invalid
-from cipherlens.service.routes.common import REFUSALS, IdempotencyKey, Owner, about, checked, idempotency_key, services
+from cipherlens.service.routes.common import (
+    REFUSALS,
+    Answers,
+    NeededIdempotencyKey,
+    Owner,
+    about,
+    checked,
+    idempotency_key,
+    services,
+)
 from cipherlens.service.schemas import JobInfo, JobList, Recipe, Submitted
 from cipherlens.service.tokens import Caller, still_valid
 
@@ -23,13 +31,13 @@ QUIET_SECONDS = 10.0
 """After so long without news a comment is sent, so that proxies keep the connection."""
 
 
+STREAM: Answers = {200: {"description": "Events", "content": {"text/event-stream": {}}}}
+
+
 @router.post("")
-def submit(request: Request, caller: Owner, recipe: Recipe, key: IdempotencyKey = None) -> Submitted:
-    """Queue a job. The same body under the same `Idempotency-Key` is the same job."""
-    chosen = idempotency_key(key)
-    if chosen is None:
-        raise Invalid("a job needs the header Idempotency-Key, which you choose anew for each; send one")
-    job_id = services(request).jobs.submit(caller, recipe, chosen)
+def submit(request: Request, caller: Owner, recipe: Recipe, key: NeededIdempotencyKey) -> Submitted:
+    """Queue a job. The same body under the same `Idempotency-Key`, chosen anew for each, is the same job."""
+    job_id = services(request).jobs.submit(caller, recipe, idempotency_key(key))
     about(request, job_id)
     return Submitted(job_id=job_id)
 
@@ -52,7 +60,7 @@ def cancel(request: Request, caller: Owner, job_id: str) -> JobInfo:
     return services(request).jobs.cancel(caller, checked(job_id, "job"))
 
 
-@router.get("/{job_id}/events", response_class=StreamingResponse)
+@router.get("/{job_id}/events", response_class=StreamingResponse, responses=STREAM)
 def events(request: Request, caller: Owner, job_id: str) -> StreamingResponse:
     """Server-sent events named `job`, each with what `GET /v1/jobs/{id}` says, whenever it changes, until it ends."""
     services(request).jobs.info(caller, checked(job_id, "job"))

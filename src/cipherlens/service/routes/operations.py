@@ -10,11 +10,13 @@ from sqlalchemy import text
 from cipherlens import __version__
 from cipherlens.service.errors import DiskFull
 from cipherlens.service.files import RESERVE_BYTES
-from cipherlens.service.routes.common import REFUSALS, Owner, services
-from cipherlens.service.schemas import Health, IdentityInfo, Usage
+from cipherlens.service.routes.common import ANYWHERE, REFUSALS, Answers, Owner, services
+from cipherlens.service.schemas import Failure, Health, IdentityInfo, Usage
 from cipherlens.service.usage import usage_of
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], responses=ANYWHERE)
+
+TEXT: Answers = {200: {"description": "Samples", "content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
 @router.get("/healthz")
@@ -23,7 +25,7 @@ def health() -> Health:
     return Health(status="ok", version=__version__)
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={507: {"model": Failure}})
 def ready(request: Request) -> Health:
     """The database answers, and there is room on the disk."""
     found = services(request)
@@ -46,7 +48,7 @@ def usage(request: Request, caller: Owner) -> Usage:
     return usage_of(services(request).database, services(request).settings, caller)
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=Response, responses=TEXT)
 def metrics(request: Request) -> Response:
     """Counters in Prometheus' text format."""
     return Response(services(request).metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from cipherlens.service.errors import Invalid, not_found
+from cipherlens.service.errors import not_found
 from cipherlens.service.routes.common import (
     REFUSALS,
-    IdempotencyKey,
+    NeededIdempotencyKey,
     Owner,
     Recipient,
     Trainer,
@@ -32,12 +32,9 @@ LONGEST_NUMBER = 9
 
 
 @router.post("")
-def publish(request: Request, caller: Owner, wanted: NewPublication, key: IdempotencyKey = None) -> PublicationInfo:
+def publish(request: Request, caller: Owner, wanted: NewPublication, key: NeededIdempotencyKey) -> PublicationInfo:
     """Let trainers train on a data set as it is now. The same body under the same `Idempotency-Key` is the same one."""
-    chosen = idempotency_key(key)
-    if chosen is None:
-        raise Invalid("a publication needs the header Idempotency-Key, which you choose anew for each; send one")
-    return services(request).publications.publish(caller, wanted, chosen)
+    return services(request).publications.publish(caller, wanted, idempotency_key(key))
 
 
 @router.get("")
