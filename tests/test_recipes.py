@@ -112,7 +112,7 @@ def test_the_widest_envelope(keys: Keys) -> None:
     assert envelope.steps == (1, STEPS)
     assert envelope.ridge[0] < keys.task.public.spec.ridge <= envelope.ridge[1]
     for recipe in envelope.corners():
-        assert missing_keys(recipe.applied(keys.task.public).circuit, levels(keys)) == 0
+        assert missing_keys(recipe.applied(keys.task.public).circuit.key_requests(), levels(keys)) == 0
 
 
 def test_keys_of_linear_means_carry_nothing_else() -> None:

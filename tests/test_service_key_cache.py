@@ -28,7 +28,7 @@ class World:
             key = SwitchingKey(np.zeros((1, 2, 3, 64)), bytes(32))
             return engine, EvaluationKeys(engine.parameters, name, {0: key})
 
-        return self.cache.take((name, "task"), room, read)[1]
+        return self.cache.take((name, "task", True), room, read)[1]
 
 
 def test_keys_are_read_once_while_there_is_room() -> None:

@@ -237,7 +237,7 @@ def classify_files(
     same_task([(str(model), trained.task, trained.key_id), (str(data), images.task, images.key_id)], any_recipe=True)
     engine = Engine(trained.task.parameters)
     bar.stage("reading keys")
-    keys = read_evaluation_keys(evaluation_keys, engine, trained.task.circuit.key_requests(), threads=threads)
+    keys = read_evaluation_keys(evaluation_keys, engine, trained.task.circuit.score_requests(), threads=threads)
     with _opened(cluster, bar) as machines:
         reply = classify_images(
             trained, images, keys, threads=threads, progress=bar.share, engine=engine, cluster=machines

@@ -154,6 +154,16 @@ class Circuit:
         requests += [KeyRequest(self.feature_shift(m), self.score_level) for m in self.score_shifts]
         return merge_requests(requests)
 
+    def score_requests(self) -> tuple[KeyRequest, ...]:
+        """The keys that classifying uses, some of `key_requests`, each at the highest level it is used at."""
+        p, level = self.parameters, self.weight_level
+        requests = [KeyRequest(RELINEARISATION, level), *(KeyRequest(rotation(p, -s), level) for s in self.fold_shifts)]
+        if self.spec.columns > 1:
+            requests.append(KeyRequest(rotation(p, 1), level))
+            requests += [KeyRequest(self.conjugate_shift(m), level) for m in range(self.padded_columns)]
+        requests += [KeyRequest(self.feature_shift(m), self.score_level) for m in self.score_shifts]
+        return merge_requests(requests)
+
     @property
     def score_shifts(self) -> list[int]:
         """Features to rotate by when the partial sums of a score are added: K, 2K ... D / 2."""

@@ -13,16 +13,16 @@ A = G + lambda I has its spectrum within [lambda, upper + lambda]. Three things 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
 
 from cipherlens.errors import PlanError
-from cipherlens.learning.circuit import Circuit
 from cipherlens.learning.learners import LearnerKind
 from cipherlens.learning.task import PublicTask
+from cipherlens.scheme.keys import KeyRequest
 
 LEAST_ROOM = 4.0
 """What scores of a recipe may reach at least, as `Circuit.largest_score` counts. Ridge has targets of 1; for the others
@@ -89,9 +89,9 @@ class Recipe:
         return derived
 
 
-def missing_keys(circuit: Circuit, levels: Mapping[int, int]) -> int:
-    """How many of the circuit's keys are not among those of these numbers and highest levels."""
-    return sum(levels.get(request.number, -1) < request.level for request in circuit.key_requests())
+def missing_keys(requests: Sequence[KeyRequest], levels: Mapping[int, int]) -> int:
+    """How many of the requested keys are not among those of these numbers and highest levels."""
+    return sum(levels.get(request.number, -1) < request.level for request in requests)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Envelope:
 def refusal(task: PublicTask, levels: Mapping[int, int], recipe: Recipe) -> str | None:
     """Why a task with keys of these levels cannot train a recipe, None when it can."""
     try:
-        missing = missing_keys(recipe.applied(task).circuit, levels)
+        missing = missing_keys(recipe.applied(task).circuit.key_requests(), levels)
     except PlanError as error:
         return str(error)
     return f"{missing} keys are missing; plan with ridge or fisher" if missing else None

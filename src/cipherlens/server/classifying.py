@@ -29,7 +29,7 @@ def classify(
 ) -> Reply:
     """Encrypted scores of encrypted images under an encrypted model.
 
-    Arguments as for `train`. The same inputs give the same bytes on every machine, with any number of threads
+    Arguments as for `train`; of the evaluation keys only those of `Circuit.score_requests` are used. The same inputs give the same bytes on every machine, with any number of threads
     and on any cluster.
 
     Raises:
@@ -39,7 +39,7 @@ def classify(
     """
     same_task([("the model", model.task, model.key_id), ("the data", data.task, data.key_id)], any_recipe=True)
     task = model.task
-    check_keys(task, model.key_id, evaluation)
+    check_keys(task, model.key_id, evaluation, task.circuit.score_requests())
     engine = engine or Engine(task.parameters)
     threads = threads or usable_cores()
     classifier = Classifier.prepare(task.circuit, Evaluator(engine, evaluation, threads), model.weights(engine))

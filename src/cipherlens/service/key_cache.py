@@ -27,7 +27,7 @@ class KeyCache:
     """Sets of evaluation keys by name, the one used last at the end."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str], _Kept] = {}
+        self._kept: dict[tuple[str, str, bool], _Kept] = {}
 
     @property
     def size(self) -> int:
@@ -35,12 +35,12 @@ class KeyCache:
         return sum(kept.size for kept in self._kept.values())
 
     def take(
-        self, name: tuple[str, str], room: int, read: Callable[[], tuple[Engine, EvaluationKeys]]
+        self, name: tuple[str, str, bool], room: int, read: Callable[[], tuple[Engine, EvaluationKeys]]
     ) -> tuple[Engine, EvaluationKeys]:
         """The keys of this name, read when they are not here.
 
         Args:
-            name: of the file and of the task, which says which of its keys are read.
+            name: of the file and of the task, and whether it is for training, which say which of its keys are read.
             room: bytes that all other sets may take meanwhile; those used least recently go first.
             read: how to read the set.
         """

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -17,7 +18,7 @@ from cipherlens.learning.results import Reply, TrainedModel
 from cipherlens.learning.task import PublicTask
 from cipherlens.planning.cost import training_memory
 from cipherlens.scheme.engine import Engine, usable_cores
-from cipherlens.scheme.keys import EvaluationKeys
+from cipherlens.scheme.keys import EvaluationKeys, KeyRequest
 from cipherlens.server import classify, open_cluster, train
 from cipherlens.service.checkpoints import FileCheckpoints
 from cipherlens.service.database import Database, new_id
@@ -189,7 +190,7 @@ class Worker:
         sets = [self._images(claim, file_id) for file_id in claim.inputs["data"]]
         same_task((f"data set {i + 1}", s.task, s.key_id) for i, s in enumerate(sets))
         task = sets[0].task if claim.recipe is None else claim.recipe.applied(sets[0].task)
-        engine, keys = self._evaluation(claim, task, sum(s.images for s in sets))
+        engine, keys = self._evaluation(claim, task, sum(s.images for s in sets), task.circuit.key_requests())
         checkpoints = FileCheckpoints(
             self._store.checkpoint(claim.tenant_id, claim.job_id),
             self._settings.checkpoint_seconds,
@@ -205,7 +206,7 @@ class Worker:
         model = TrainedModel.load(self._path(claim, claim.inputs["model"][0]))
         query = self._images(claim, claim.inputs["query"][0])
         same_task([("the model", model.task, model.key_id), ("the query", query.task, query.key_id)], any_recipe=True)
-        engine, keys = self._evaluation(claim, model.task, query.images)
+        engine, keys = self._evaluation(claim, model.task, query.images, model.task.circuit.score_requests())
         return classify(
             model, query, keys, threads=self._threads, progress=hold.progress, engine=engine, cluster=self._join()
         )
@@ -228,8 +229,10 @@ class Worker:
     def _images(self, claim: Claim, file_id: str) -> EncryptedImages:
         return EncryptedImages.load(self._path(claim, file_id))
 
-    def _evaluation(self, claim: Claim, task: PublicTask, images: int) -> tuple[Engine, EvaluationKeys]:
-        """Engine and keys for a task, kept from an earlier job where there was one.
+    def _evaluation(
+        self, claim: Claim, task: PublicTask, images: int, requests: Sequence[KeyRequest]
+    ) -> tuple[Engine, EvaluationKeys]:
+        """Engine and keys for a task, kept from an earlier job of the kind where there was one.
 
         The keys of other jobs stay as far as what this one may take leaves room for them within the same bound, and
         within this worker's part of the machine's memory.
@@ -245,10 +248,10 @@ class Worker:
         def read() -> tuple[Engine, EvaluationKeys]:
             engine = Engine(task.parameters)
             path = self._path(claim, file_id)
-            return engine, read_evaluation_keys(path, engine, task.circuit.key_requests(), threads=self._threads)
+            return engine, read_evaluation_keys(path, engine, requests, threads=self._threads)
 
         room = min(most - needed, int(KEPT_SHARE * physical_memory() / self._settings.workers))
-        return self._keys.take((file_id, task.id), room, read)
+        return self._keys.take((file_id, task.id, claim.kind == "train"), room, read)
 
 
 def physical_memory() -> int:
