@@ -307,7 +307,7 @@ class Bench:
 
     def there(self) -> set[str]:
         """Files in the tenant's folder, by name."""
-        return {path.stem for _, path in self.store.files()}
+        return {whole.file_id for whole in self.store.stored()}
 
 
 @pytest.fixture
@@ -322,7 +322,7 @@ CRASHES = {
     "in the second file": ("cipherlens.server.switching.pack_ciphertext", 2, True),
     "before the results are listed": ("os.link", 1, True),
     "when one of them is listed": ("os.link", 2, False),
-    "when the switching key is gone and nothing counts yet": ("cipherlens.service.switching_keys.sync_folder", 1, True),
+    "when the switching key is gone and nothing counts yet": ("cipherlens.service.pieces.Store.sync", 1, True),
     "when all counts and old files are still there": ("cipherlens.service.deletion.Deletions._erase", 1, True),
 }
 """Where a worker dies: in which call of which function, and whether the whole service is started again then."""
