@@ -73,7 +73,7 @@ $(VENV)/.system: $(VENV)/pyvenv.cfg
 # ---- what to do with it ------------------------------------------------------------------------------------------
 
 test: build $(VENV)/.system  ## all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 demo: build  ## train a cat classifier on encrypted photographs, and show who saw what
 	@$(BIN)/cipherlens demo --out demo-output $(ARGS)

@@ -78,6 +78,8 @@ class World:
         self.long = replace(one, images=one.images * TIMES, labels=np.tile(one.labels, (TIMES, 1)), rows=rows)
         self.expected = self.bytes_of(train(self.long, self.keys, engine=self.engine))
         self.logs = tempfile.TemporaryDirectory(prefix="ray-")  # pytest's folders are too deep for sockets
+        os.environ["RAY_TMPDIR"] = self.logs.name  # where Ray notes a cluster's address, in a folder that must be there
+        (Path(self.logs.name) / "ray").mkdir()
         head = {**NODE, "include_dashboard": False, "temp_dir": self.logs.name}
         self.ray = Cluster(initialize_head=True, head_node_args=head)
         self.second = self.ray.add_node(**NODE)

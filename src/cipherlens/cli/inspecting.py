@@ -40,8 +40,8 @@ def inspect(
     output = Output(as_json)
     remote = Remote.of(server, token_file, insecure_http)
     with result_file(remote, file, None, save, output) as path, output.progress("reading") as bar:
-        written = path.stat().st_size
         contents = read_contents(path)
+        written = path.stat().st_size
         residues = _check_residues(contents, threads, bar.share)
     output.facts(
         [
