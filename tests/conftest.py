@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from postgresql import Cluster, missing
 from pydantic import SecretStr
+
+
+def pytest_configure() -> None:
+    """Processes in the background ignore Ctrl-C, as those of pytest-xdist do, and so would all commands that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _log_of_this_test_alone() -> Iterator[None]:
+    """A service's log, set up within a test, holds the standard error of that test, which is closed after it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
