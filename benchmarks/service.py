@@ -57,7 +57,7 @@ def whole_workflow(command: Sequence[str], folder: Path, remote: Sequence[str]) 
     """All commands once, in a new folder: seconds in all, and of training and classifying."""
 
     def step(*arguments: str) -> float:
-        return run([*command, *arguments], folder).seconds
+        return run([*command, *arguments, "--json"], folder).seconds
 
     start = time.perf_counter()
     step("plan", "--images", "../train", *CATS, "--out", "task.cl")
