@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from cipherlens.learning.circuit import Circuit
@@ -10,6 +11,7 @@ from cipherlens.learning.results import score_bytes
 from cipherlens.learning.task import PublicTask
 from cipherlens.learning.training import GROUP
 from cipherlens.planning.calibration import Speed
+from cipherlens.scheme.keys import KeyRequest
 
 START_SECONDS = 0.25
 """Starting an interpreter, loading the libraries and ending: part of every command."""
@@ -162,10 +164,13 @@ def _classify_seconds(circuit: Circuit, ciphertexts: int, speed: Speed) -> float
     return (prepare + ciphertexts * one) / speed.parallel
 
 
-def _key_bytes(circuit: Circuit) -> tuple[int, int]:
-    """Evaluation keys in a file and in memory."""
+def _key_bytes(circuit: Circuit, wanted: Collection[KeyRequest] | None = None) -> tuple[int, int]:
+    """Evaluation keys in a file and in memory: those of the wanted numbers, at the level that the file has them at."""
     p, packed, expanded = circuit.parameters, 0, 0
+    numbers = None if wanted is None else {request.number for request in wanted}
     for request in circuit.key_requests():
+        if numbers is not None and request.number not in numbers:
+            continue
         packed += p.switching_key_bytes(request.level)
         expanded += p.digits(request.level + 1) * 2 * (request.level + 1 + len(p.special_primes)) * 8 * p.ring_dimension
     return packed, expanded
@@ -202,9 +207,11 @@ def forecast(task: PublicTask, images: int, queries: int, speed: Speed, threads:
     def fresh(size: float) -> float:
         return size / (8 * p.ring_dimension) * speed.touch  # the threads of a process wait for each other here
 
-    # A key is unpacked and its seed expanded as an image is.
-    unpacking = packed / p.ciphertext_bytes(circuit.top, 1) * speed.expand / speed.parallel
-    reading = START_SECONDS + packed / HASHING + unpacking + fresh(expanded)
+    def reading(packed_read: int, expanded_read: int) -> float:
+        # The whole file is hashed. A key that is read is unpacked and its seed expanded as an image is.
+        unpacking = packed_read / p.ciphertext_bytes(circuit.top, 1) * speed.expand / speed.parallel
+        return START_SECONDS + packed / HASHING + unpacking + fresh(expanded_read)
+
     # Each page is new to the process once: what is freed is used again.
     working = fresh(memory - BASE_MEMORY - expanded)
     upload = sum(row_bytes(task, True))
@@ -215,8 +222,13 @@ def forecast(task: PublicTask, images: int, queries: int, speed: Speed, threads:
         images,
         queries,
         count_key_switches(circuit, ciphertexts).total,
-        reading + working + ciphertexts * upload / HASHING + _train_seconds(circuit, ciphertexts, speed),
-        reading + asked * upload / HASHING + _classify_seconds(circuit, asked, speed),
+        reading(packed, expanded)
+        + working
+        + ciphertexts * upload / HASHING
+        + _train_seconds(circuit, ciphertexts, speed),
+        reading(*_key_bytes(circuit, circuit.score_requests()))
+        + asked * upload / HASHING
+        + _classify_seconds(circuit, asked, speed),
         memory,
         packed,
         upload / circuit.layout.images,
