@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from service_world import client, serving, token
 
 from cipherlens.cli.main import main as command
@@ -140,8 +141,9 @@ def undisturbed(world: World, cluster: RayCluster) -> dict[str, Any]:
     model = train(world.parts, world.keys, engine=world.engine, cluster=cluster)
     reply = classify(model, world.query, world.keys, engine=world.engine, cluster=cluster)
     shared = ray.put(world.keys)
-    look = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(in_shared_memory)
-    seen = ray.get([look.remote(shared) for _ in range(6)])
+    look = ray.remote(num_cpus=1)(in_shared_memory)
+    nodes = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes() if node["Alive"]]
+    seen = ray.get([look.options(scheduling_strategy=node).remote(shared) for node in nodes])
     return {
         "slots": cluster.slots,
         "model": world.bytes_of(model) == world.file("model.cl"),
