@@ -1,8 +1,9 @@
 """Measures this engine and the peer libraries side by side: `make bench-engine`, `python benchmarks/engine.py`.
 
 For each number of threads it runs benchmarks/ours.py and then each peer that benchmarks/peers/setup.py could install,
-all as subprocesses that print JSON, and writes into benchmarks/results/: engine.json (the records), engine.md (the
-tables for the documentation), engine.png and engine.svg.
+all as subprocesses that print JSON, several times over: a machine's speed drifts by more than the ratios that matter,
+and memory lies better in one process than in the next. It writes into benchmarks/results/: engine.json (the records:
+medians of the passes), engine.md (the tables for the documentation), engine.png and engine.svg.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,34 +106,61 @@ def installed_peers() -> dict[str, dict[str, Any]]:
     return status
 
 
-def measure_all(threads: Sequence[int], kernels: Sequence[str], console: Console) -> tuple[list[Record], list[str]]:
-    """All records, and one remark for each thing that could not be measured."""
+def one_pass(
+    threads: Sequence[int], kernels: Sequence[str], peers: Mapping[Peer, str], console: Console
+) -> tuple[list[Record], list[str]]:
+    """Each engine once for each number of threads, and one remark for each that could not be measured."""
     records: list[Record] = []
     remarks: list[str] = []
-    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > QUIET_LOAD:
-        remarks.append(f"other programs were computing at the start (load average {load:.1f}): times may be too long")
-    status = installed_peers()
-    for peer in PEERS:
-        if status.get(peer.name, {}).get("python") is None:
-            reason = status.get(peer.name, {}).get("message", "not set up; run `make bench-peers`")
-            remarks.append(f"{peer.name}: not measured: {reason}")
     for count in threads:
-        for kernel in kernels:
-            console.print(f"cipherlens ({kernel}), threads: {count}")
+        runs = [(f"cipherlens ({kernel})", partial(measure_ours, count, console, kernel)) for kernel in kernels]
+        for peer, python in peers.items():
+            if count == 1 or peer.parallel:
+                runs.append((peer.name, partial(measure_peer, peer, python, count, console)))
+        for name, measure in runs:
+            console.print(f"{name}, threads: {count}")
             try:
-                records += measure_ours(count, console, kernel)
+                records += measure()
             except MeasurementError as failure:
-                remarks.append(f"cipherlens ({kernel}), threads {count}: {failure}")
-        for peer in PEERS:
-            python = status.get(peer.name, {}).get("python")
-            if python is None or (count > 1 and not peer.parallel):
-                continue
-            console.print(f"{peer.name}, threads: {count}")
-            try:
-                records += measure_peer(peer, python, count, console)
-            except MeasurementError as failure:
-                remarks.append(f"{peer.name}, threads {count}: {failure}")
+                remarks.append(f"{name}, threads {count}: {failure}")
     return records, remarks
+
+
+def combine(records: Sequence[Record]) -> list[Record]:
+    """One record for each thing measured, in the order of first sight: the median of its passes, and all their runs."""
+    same: dict[Record, list[Record]] = {}
+    for record in records:
+        same.setdefault(replace(record, median_seconds=None, runs=0), []).append(record)
+    combined = []
+    for what, passes in same.items():
+        seconds = [record.median_seconds for record in passes if record.median_seconds is not None]
+        runs = sum(record.runs for record in passes)
+        combined.append(replace(what, median_seconds=statistics.median(seconds) if seconds else None, runs=runs))
+    return combined
+
+
+def measure_all(
+    threads: Sequence[int], kernels: Sequence[str], passes: int, console: Console
+) -> tuple[list[Record], list[str]]:
+    """All records, and one remark for each thing that could not be measured."""
+    remarks: dict[str, None] = {}
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > QUIET_LOAD:
+        remarks[f"other programs were computing at the start (load average {load:.1f}): times may be too long"] = None
+    status, peers = installed_peers(), dict[Peer, str]()
+    for peer in PEERS:
+        python = status.get(peer.name, {}).get("python")
+        if python is None:
+            reason = status.get(peer.name, {}).get("message", "not set up; run `make bench-peers`")
+            remarks[f"{peer.name}: not measured: {reason}"] = None
+        else:
+            peers[peer] = python
+    records: list[Record] = []
+    for number in range(passes):
+        console.print(f"pass {number + 1} of {passes}")
+        found, failures = one_pass(threads, kernels, peers, console)
+        records += found
+        remarks |= dict.fromkeys(failures)
+    return combine(records), list(remarks)
 
 
 def default_kernels() -> list[str]:
@@ -171,11 +201,12 @@ def main() -> None:
     parser.add_argument(
         "--kernel", action="append", help="a kernel of ours, may be repeated (default: avx2 and the best)"
     )
+    parser.add_argument("--passes", type=int, default=3, help="how often everything is measured (default: 3)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     parser.add_argument("--remark", default="", help="words added to the line that names machine and day")
     chosen = parser.parse_args()
     console = Console()
-    records, remarks = measure_all(chosen.threads, chosen.kernel or default_kernels(), console)
+    records, remarks = measure_all(chosen.threads, chosen.kernel or default_kernels(), chosen.passes, console)
     if not records:
         console.print("\n".join([*remarks, "Nothing was measured; engine.json is left as it was."]), markup=False)
         sys.exit(1)

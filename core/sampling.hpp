@@ -11,7 +11,7 @@ namespace cipherlens {
 // n residues uniform modulo p from 64-bit little-endian words, words at or above floor(2^64 / p) * p skipped.
 // Returns how many residues the `words` words gave: fewer than n means the stream was too short.
 std::size_t sample_uniform(double* limb, std::size_t n, const std::uint8_t* stream, std::size_t words,
-                           const Modulus& m);
+                           const Modulus& m, const Kernels& kernels);
 
 // -1, 0 or 1 with equal probability up to 2^-62: floor(3 u / 2^64) - 1 for each 64-bit word u. 8 n bytes.
 void sample_ternary(std::int8_t* out, std::size_t n, const std::uint8_t* stream);

@@ -10,37 +10,24 @@ namespace cipherlens {
 
 namespace {
 
-// Arrays that held a secret are cleared before they are freed.
-class SecretBuffer {
-  public:
-    explicit SecretBuffer(std::size_t count) : data_(count) {}
-    SecretBuffer(const SecretBuffer&) = delete;
-    SecretBuffer& operator=(const SecretBuffer&) = delete;
-    ~SecretBuffer() {
-        volatile double* at = data_.data();
-        for (std::size_t i = 0; i < data_.size(); ++i) at[i] = 0;
-    }
-    double* get() { return data_.data(); }
-
-  private:
-    std::vector<double> data_;
-};
-
 std::vector<std::size_t> extended_indices(const Ring& ring, std::size_t limbs) {
     std::vector<std::size_t> indices;
     for (std::size_t at = 0; at < limbs + ring.special(); ++at) indices.push_back(ring.extended_index(at, limbs));
     return indices;
 }
 
+// Small coefficients modulo one prime, NTT form.
+void transform(const Ring& ring, double* limb, const std::int8_t* small, std::size_t prime) {
+    for (std::size_t i = 0; i < ring.n(); ++i) limb[i] = small[i];
+    ring.ntt(limb, prime);
+}
+
 }  // namespace
 
 void small_to_ntt(const Ring& ring, double* out, const std::int8_t* small, const std::vector<std::size_t>& indices,
                   int threads) {
-    const std::size_t n = ring.n();
     parallel_for(threads, indices.size(), [&](std::size_t at, std::size_t) {
-        double* limb = out + at * n;
-        for (std::size_t i = 0; i < n; ++i) limb[i] = small[i];
-        ring.ntt(limb, indices[at]);
+        transform(ring, out + at * ring.n(), small, indices[at]);
     });
 }
 
@@ -50,9 +37,8 @@ void mask(const Ring& ring, double* b, const double* a, const std::int8_t* error
           std::size_t prime) {
     const std::size_t n = ring.n();
     const Modulus& m = ring.modulus(prime);
-    SecretBuffer product(n);
-    for (std::size_t i = 0; i < n; ++i) b[i] = error[i];
-    ring.ntt(b, prime);
+    const Buffer product(ring.pool(), n);
+    transform(ring, b, error, prime);
     ring.kernels().multiply(product.get(), a, secret + prime * n, n, m);
     ring.kernels().subtract(b, b, product.get(), n, m);
 }
@@ -106,7 +92,7 @@ void secret_automorphism(const Ring& ring, double* out, const double* secret, st
 void decrypt(const Ring& ring, double* coefficients, const double* parts, std::size_t count, std::size_t limbs,
              const double* secret) {
     const std::size_t n = ring.n(), used = limbs < 2 ? limbs : 2;
-    SecretBuffer values(used * n);
+    const Buffer values(ring.pool(), used * n);
     for (std::size_t i = 0; i < used; ++i) {
         const Modulus& m = ring.modulus(i);
         double* value = values.get() + i * n;  // Horner: ((c_k s + c_{k-1}) s + ...) + c_0
@@ -138,17 +124,18 @@ void public_encrypt(const Ring& ring, double* out, const double* message, const 
                     const std::int8_t* ephemeral, const std::int8_t* error0, const std::int8_t* error1, int threads) {
     const std::size_t n = ring.n(), width = limbs + ring.special();
     const std::vector<std::size_t> indices = extended_indices(ring, limbs);
-    SecretBuffer u(width * n), sums(2 * width * n);
-    small_to_ntt(ring, u.get(), ephemeral, indices, threads);
-    small_to_ntt(ring, sums.get(), error0, indices, threads);
-    small_to_ntt(ring, sums.get() + width * n, error1, indices, threads);
-    parallel_for(threads, 2 * width, [&](std::size_t task, std::size_t) {
-        const std::size_t at = task % width;
+    const Buffer sums(ring.pool(), 2 * width * n);
+    parallel_for(threads, width, [&](std::size_t at, std::size_t) {
         const Modulus& m = ring.modulus(indices[at]);
-        double* sum = sums.get() + task * n;
-        SecretBuffer product(n);
-        ring.kernels().multiply(product.get(), key + task * n, u.get() + at * n, n, m);
-        ring.kernels().add(sum, sum, product.get(), n, m);
+        const Buffer work(ring.pool(), 2 * n);
+        double *const u = work.get(), *const product = u + n;
+        transform(ring, u, ephemeral, indices[at]);
+        for (std::size_t part = 0; part < 2; ++part) {
+            double* sum = sums.get() + (part * width + at) * n;
+            transform(ring, sum, part == 0 ? error0 : error1, indices[at]);
+            ring.kernels().multiply(product, key + (part * width + at) * n, u, n, m);
+            ring.kernels().add(sum, sum, product, n, m);
+        }
     });
     ring.mod_down(out, sums.get(), 2, limbs, message, nullptr, 1, threads);
 }

@@ -1,4 +1,5 @@
-// Everything that touches a secret key. Linked into the module `_secret` alone.
+// Everything that touches a secret key. Linked into the module `_secret` alone. The ring must be one that wipes: all
+// temporary arrays are on loan from its pool.
 #pragma once
 
 #include "ring.hpp"

@@ -469,21 +469,20 @@ def test_sampling_from_bytes(case: Case) -> None:
         accepted += b"".join(w.to_bytes(8, "little") for w in multiples if w < limit)
         for data in (stream, refused + accepted + stream, stream[: 8 * case.n - 8], stream[: 8 * case.n - 8] + refused):
             expected = reference.uniform(data, case.n, p)
-            got = np.empty(case.n)
-            octets = np.frombuffer(data, np.uint8)
-            filled = ring.uniform(got, octets, index)
-            assert (filled == case.n) is (expected is not None)
-            if expected is None:
-                continue
-            np.testing.assert_array_equal(got, np.array(expected, np.float64))
-            # The same from pieces of the stream, the last of which holds more than is needed.
-            pieces, filled = np.empty(case.n), 0
-            for start in range(0, len(octets), 88):
-                filled = ring.uniform(pieces, octets[start : start + 88], index, filled)
-            assert filled == case.n
-            np.testing.assert_array_equal(pieces, got)
-    with pytest.raises(ValueError):
-        ring.uniform(got, octets, 0, case.n + 1)
+            for threads in (1, 3):
+                got = np.empty((2, case.n))
+                rows = np.frombuffer(data * 2, np.uint8).reshape(2, -1)
+                filled = ring.uniform(got, rows, [index, index], threads)
+                assert (filled == [case.n, case.n]) is (expected is not None)
+                for row in got if expected is not None else ():
+                    np.testing.assert_array_equal(row, np.array(expected, np.float64))
+    for wrong in (np.empty((1, case.n)), np.empty((2, case.n + 1))):
+        with pytest.raises(ValueError):
+            ring.uniform(wrong, rows, [0, 0])
+    with pytest.raises(ValueError, match="one stream"):
+        ring.uniform(got, rows[:1], [0, 0])
+    with pytest.raises(ValueError, match="a prime the ring does not have"):
+        ring.uniform(got, rows, [0, 99])
     octets = np.frombuffer(stream, np.uint8)
     assert sample_ternary(octets).tolist() == reference.ternary(stream)
     assert sample_error(octets).tolist() == reference.binomial(stream)
@@ -502,9 +501,9 @@ def test_arrays_to_be_filled_are_never_copied(case: Case) -> None:
         read_only.flags.writeable = False
         return [np.zeros((*shape, 2))[..., 0], np.zeros(shape, np.float32), read_only]
 
-    for bad in arrays(n):
+    for bad in arrays(1, n):
         with pytest.raises(TypeError):
-            ring.uniform(bad, stream, 0)
+            ring.uniform(bad, stream.reshape(1, -1), [0])
     for bad in arrays(1, n):
         with pytest.raises(TypeError):
             owner.encrypt(bad, None, np.zeros((1, n)), small, secret)

@@ -154,7 +154,8 @@ def test_a_job_is_stopped_gently_and_goes_on_after_the_restart(tmp_path: Path, m
     assert [path for path in (tmp_path / "data").rglob("*") if path.suffix in (".part", ".sums")] == []
 
 
-def test_logs_and_database_hold_no_secrets(service: Service, secret: str) -> None:
+def test_logs_and_database_hold_no_secrets(service: Service, secret: str, owner: Owner, material: Material) -> None:
+    uploaded(owner, material)  # labels too
     log = service.log()
     assert '"event": "request"' in log
     assert "Traceback" not in log

@@ -23,6 +23,7 @@ using Doubles = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
 using DoublesInOut = nb::ndarray<double, nb::c_contig, nb::device::cpu>;
 using DoublesOut = nb::ndarray<nb::numpy, double, nb::c_contig>;
 using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Streams = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Small = nb::ndarray<const std::int8_t, nb::c_contig, nb::device::cpu>;
 
 // A new numpy array on memory of the pool, given back to it when the array dies.

@@ -400,18 +400,25 @@ void bind_ring(nb::module_& m) {
              "key_switch from the output of decompose.")
 
         .def("uniform",
-             [](const Ring& ring, DoublesInOut limb, const Bytes& stream, std::size_t index, std::size_t filled) {
-                 require(index < ring.chain() + ring.special(), "a prime the ring does not have");
-                 require_shape(limb, {ring.n()}, "a limb to fill");
-                 double* out = limb.data();
-                 const std::uint8_t* bytes = stream.data();
-                 const std::size_t words = stream.shape(0) / 8;
-                 require(filled <= ring.n(), "more coefficients than a limb has");
+             [](const Ring& ring, DoublesInOut limbs, const Streams& streams, const std::vector<std::size_t>& indices,
+                int threads) {
+                 const std::size_t n = ring.n(), length = streams.shape(1);
+                 require_shape(limbs, {indices.size(), n}, "one row of n residues for each prime");
+                 require(streams.shape(0) == indices.size(), "one stream for each prime");
+                 for (std::size_t index : indices)
+                     require(index < ring.chain() + ring.special(), "a prime the ring does not have");
+                 double* out = limbs.data();
+                 const std::uint8_t* bytes = streams.data();
+                 std::vector<std::size_t> filled(indices.size());
                  nb::gil_scoped_release release;
-                 return filled + sample_uniform(out + filled, ring.n() - filled, bytes, words, ring.modulus(index));
+                 parallel_for(threads, indices.size(), [&](std::size_t i, std::size_t) {
+                     filled[i] = sample_uniform(out + i * n, n, bytes + i * length, length / 8, ring.modulus(indices[i]),
+                                                ring.kernels());
+                 });
+                 return filled;
              },
-             "limb"_a.noconvert(), "stream"_a, "index"_a, "filled"_a = 0,
-             "Go on filling a limb with residues uniform modulo a prime: how many it holds when the stream ends.")
+             "limbs"_a.noconvert(), "streams"_a, "indices"_a, "threads"_a = 1,
+             "Fill limbs with residues uniform modulo primes, a stream for each: how many residues each stream gave.")
         .def("pack",
              [](const Ring& ring, const Doubles& x, const std::vector<std::size_t>& indices, int threads) {
                  const std::size_t n = ring.n();

@@ -317,18 +317,34 @@ void test_bytes(const Modulus& m, Digest& digest) {
         expect(error[i] >= -21 && error[i] <= 21, "an error");
     }
     digest.add(ternary.data(), n), digest.add(error.data(), n);
-    expect(sample_uniform(back.data(), n, stream.data(), n, m) >= n - 1, "uniform residues");
-    // Around multiples of p, where a quotient taken in floating point is off by one.
-    std::vector<std::uint8_t> near(8 * n);
-    std::vector<double> expected;
+}
+
+// Uniform residues from words of three kinds: random ones; those around multiples of p, where a quotient taken in floating
+// point is off by one; and such as have to be skipped. Long enough for whole blocks, and for an end that is none.
+void test_uniform(const Kernels& k, const Modulus& m, Digest& digest) {
+    const std::size_t n = 1500;
+    const auto p = static_cast<std::uint64_t>(m.value);
+    const std::uint64_t limit = ~std::uint64_t{0} / p * p;
+    Words random{10};
+    std::vector<std::uint8_t> stream;
+    Limb expected, found(n);
     for (std::size_t i = 0; i < n; ++i) {
-        const auto p = static_cast<std::uint64_t>(m.value);
-        const std::uint64_t word = words.next() % (~std::uint64_t{0} / p) * p + (i % 2 == 0 ? 0 : p - 1);
-        for (std::size_t b = 0; b < 8; ++b) near[8 * i + b] = static_cast<std::uint8_t>(word >> (8 * b));
-        expected.push_back(i % 2 == 0 ? 0 : -1);
+        std::uint64_t word = random.next();
+        if (i % 3 == 1) word = word % (limit / p) * p + (i % 2 == 0 ? 0 : p - 1);
+        if (i >= 1100 && i % 100 == 0) word = limit + word % (~std::uint64_t{0} - limit);
+        for (std::size_t b = 0; b < 8; ++b) stream.push_back(static_cast<std::uint8_t>(word >> (8 * b)));
+        if (word < limit) expected.push_back(canonical(static_cast<Wide>(word), m));
     }
-    expect(sample_uniform(back.data(), n, near.data(), n, m) == n && equal(back, expected), "multiples of the prime");
-    expect(sample_uniform(back.data(), n, stream.data(), n / 2, m) <= n / 2, "a stream that is too short");
+    const std::string label = std::string(k.name) + " uniform residues";
+    for (std::size_t words : {n, n / 2}) {
+        const std::size_t filled = sample_uniform(found.data(), n, stream.data(), words, m, k);
+        expect(filled <= words && filled <= expected.size() && (words < n || filled == expected.size()) &&
+                   std::equal(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(filled), expected.begin()),
+               label);
+    }
+    for (std::size_t few : {std::size_t{7}, std::size_t{600}})  // a limb that is full before the stream ends
+        expect(sample_uniform(found.data(), few, stream.data(), n, m, k) == few, label + ", a short limb");
+    digest.add(expected);
 }
 
 // ---- a small ring from end to end ----------------------------------------------------------------------------------
@@ -542,6 +558,7 @@ int main() {
             }
             for (std::size_t terms : {1, 2, 4, 7, 8, 9, 16, 24}) test_remainders(k, m, terms, found);
             test_bytes(m, found);
+            test_uniform(k, m, found);
         }
         for (std::size_t n : {64, 128, 1024})
             for (std::size_t galois : {std::size_t{1}, std::size_t{3}, std::size_t{5}, std::size_t{25}, 2 * n - 1})

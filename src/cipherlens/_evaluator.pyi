@@ -135,8 +135,11 @@ class Ring:
     ) -> _Limbs:
         """`key_switch` from the output of `decompose`."""
 
-    def uniform(self, limb: _Limbs, stream: NDArray[np.uint8], index: int, filled: int = 0) -> int:
-        """Go on filling a limb, (n,), with residues uniform modulo a prime: how many it holds when the stream ends."""
+    def uniform(self, limbs: _Limbs, streams: NDArray[np.uint8], indices: Sequence[int], threads: int = 1) -> list[int]:
+        """Fill limbs (len(indices), n) with residues uniform modulo primes, a row of `streams` for each.
+
+        Returns how many residues each stream gave: fewer than n where it was too short.
+        """
 
     def pack(self, x: _Limbs, indices: Sequence[int], threads: int = 1) -> bytes:
         """Residues (len(indices), n), each in as many bits as its prime has."""
