@@ -347,6 +347,9 @@ static void dot(double* out, const double* const* a, const double* const* b, std
     }
 }
 
+// Keys are read once, from memory, and processors look ahead within a page only: ask for the next page of each stream.
+constexpr std::size_t ahead = 512, line = 8;
+
 static void dot_pair(double* out0, double* out1, const double* const* a, const double* const* b0,
                      const double* const* b1, std::size_t terms, std::size_t n, const Modulus& m) {
     const Field f(m);
@@ -362,6 +365,8 @@ static void dot_pair(double* out0, double* out1, const double* const* a, const d
                 s01.add_product(x1, load(b0[t] + j + lanes));
                 s10.add_product(x0, load(b1[t] + j));
                 s11.add_product(x1, load(b1[t] + j + lanes));
+                for (std::size_t at = j + ahead; at < j + ahead + 2 * lanes; at += line)
+                    __builtin_prefetch(b0[t] + at, 0, 2), __builtin_prefetch(b1[t] + at, 0, 2);
             }
             V r00 = s00.value(anchor, f), r01 = s01.value(anchor, f), r10 = s10.value(anchor, f),
               r11 = s11.value(anchor, f);
