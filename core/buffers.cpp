@@ -22,6 +22,11 @@ double* start_of(double* data) {
 }
 }  // namespace
 
+void wipe(void* data, std::size_t bytes) noexcept {
+    std::memset(data, 0, bytes);
+    asm volatile("" : : "r"(data) : "memory");  // as if somebody read it: or it may be left out before free()
+}
+
 BufferPool::~BufferPool() {
     for (auto& [count, list] : idle_)
         for (double* data : list) std::free(start_of(data));
@@ -51,10 +56,7 @@ double* BufferPool::acquire(std::size_t count) {
 }
 
 void BufferPool::release(double* data, std::size_t count) noexcept {
-    if (wipes_) {
-        std::memset(data, 0, count * sizeof(double));
-        asm volatile("" : : "r"(data) : "memory");  // as if somebody read it: or it may be left out before free()
-    }
+    if (wipes_) wipe(data, count * sizeof(double));
     try {
         const std::lock_guard<std::mutex> lock(mutex_);
         if (idle_count_ + count <= idle_limit) {

@@ -10,6 +10,9 @@
 
 namespace cipherlens {
 
+// Clear memory that held a secret and is about to be freed.
+void wipe(void* data, std::size_t bytes) noexcept;
+
 class BufferPool {
   public:
     explicit BufferPool(bool wipes) : wipes_(wipes) {}

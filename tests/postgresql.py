@@ -84,6 +84,13 @@ class Cluster:
             "psql", "-h", str(self._folder), "-p", str(self._port), "-U", USER, "-d", database, "-Atc", statement
         )
 
+    def copy(self, url: SecretStr, dump: str = "service.dump") -> SecretStr:
+        """Dump a database and restore it into a new one, whose URL it is, as docs/operations.md says."""
+        self._run("pg_dump", "--format=custom", f"--file={dump}", url.get_secret_value())
+        restored = self.new_database()
+        self._run("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={restored.get_secret_value()}", dump)
+        return restored
+
     def _run(self, program: str, *arguments: str) -> str:
         folder = programs()
         assert folder is not None

@@ -11,12 +11,15 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from postgresql import Cluster
+from rotation_world import Bench, look, make_world
 from service_killer import session
 from service_world import Material, Owner, client, in_process, make_material, serving, token
 
 from cipherlens.cli.main import main
 from cipherlens.errors import InputError
 from cipherlens.service.database import Database
+from cipherlens.service.errors import Unavailable
 from cipherlens.service.jobs import Jobs
 from cipherlens.service.pieces import Store
 from cipherlens.service.settings import Settings
@@ -163,6 +166,31 @@ def test_a_service_on_another_machine(tmp_path: Path, bucket: Any, material: Mat
         assert "a-word" not in service.log()
 
 
+def test_a_database_and_a_bucket_are_restored(
+    tmp_path: Path, bucket: Any, postgresql: Cluster, material: Material
+) -> None:
+    """From a dump and a copy of the objects, beside an empty folder; what came later is removed or was never there."""
+    data, first = tmp_path / "data", postgresql.new_database()
+    settings = Settings(data=data, database=first, storage=URL, cache_bytes=1)
+    database = Database(data, first)
+    secret = token(data, url=first)
+    with in_process(settings, database) as http:
+        kept = Owner(http, secret).upload(material.parts[0])
+        second = postgresql.copy(first)
+        Owner(http, secret).upload(material.parts[1])  # later than the dump, earlier than the copy of the bucket
+    database.close()
+    for name in names(bucket):
+        bucket.Object(name.replace("service/", "restored/")).copy_from(CopySource=f"{BUCKET}/{name}")
+    url = f"s3://{BUCKET}/restored"
+    settings = Settings(data=tmp_path / "restored", database=second, storage=url, cache_bytes=1)
+    restored = Database(settings.data, second)
+    Sweeper(restored, store := open_store(settings.data, url, 1), Jobs(restored, store, 10), settings).start()
+    assert [name.split("/")[-1] for name in names(bucket) if name.startswith("restored/")] == [f"{kept}.cl"]
+    with in_process(settings, restored) as http:
+        assert Owner(http, secret).download(kept) == material.parts[0].read_bytes()
+    restored.close()
+
+
 def test_a_job_waits_for_storage(
     tmp_path: Path, bucket: Any, material: Material, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +214,34 @@ def test_a_job_waits_for_storage(
         gate.start()
         assert owner.wait(job)["state"] == "done"
     gate.stop()
+
+
+def test_a_data_set_goes_over_to_a_new_key(tmp_path: Path, bucket: Any) -> None:
+    """The storage fails when the second result is brought to it: nothing has changed, and the next worker goes on."""
+    rotation = make_world(tmp_path)
+    bench = Bench(tmp_path, rotation, URL)
+    publish, calls = bench.store.publish, list[str]()
+
+    def failing(tenant_id: str, file_id: str) -> None:
+        calls.append(file_id)
+        if len(calls) == 2:
+            raise Unavailable("the service's storage does not answer; try again later")
+        publish(tenant_id, file_id)
+
+    bench.store.publish = failing  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        bench.work(bench.claim())
+    assert {name.split("/")[-1].removesuffix(".cl") for name in names(bucket)} == {*bench.files, bench.key}
+    assert bench.state() == ("running", rotation.old_id, [part.read_bytes() for part in rotation.parts[:2]])
+    bench.jobs.bury("worker", "worker-1")
+    assert bench.work(bench.claim())
+    assert len(calls) == 4
+    assert bench.state() == ("done", rotation.new_id, list(rotation.switched[:2]))
+    bench.tidy()
+    with bench.owner() as owner:
+        kept = look(owner, bench.data_set)["file_ids"]
+    assert sorted(name.split("/")[-1] for name in names(bucket)) == sorted(f"{file_id}.cl" for file_id in kept)
+    bench.database.close()
 
 
 def test_the_sweep_tidies_the_bucket(world: tuple[Path, Database, Owner], bucket: Any, material: Material) -> None:

@@ -365,8 +365,9 @@ static void dot_pair(double* out0, double* out1, const double* const* a, const d
                 s01.add_product(x1, load(b0[t] + j + lanes));
                 s10.add_product(x0, load(b1[t] + j));
                 s11.add_product(x1, load(b1[t] + j + lanes));
-                for (std::size_t at = j + ahead; at < j + ahead + 2 * lanes; at += line)
-                    __builtin_prefetch(b0[t] + at, 0, 2), __builtin_prefetch(b1[t] + at, 0, 2);
+                if (j % line == 0)  // a step may be a part of a line, or two of them
+                    for (std::size_t at = j + ahead; at < j + ahead + 2 * lanes; at += line)
+                        __builtin_prefetch(b0[t] + at, 0, 2), __builtin_prefetch(b1[t] + at, 0, 2);
             }
             V r00 = s00.value(anchor, f), r01 = s01.value(anchor, f), r10 = s10.value(anchor, f),
               r11 = s11.value(anchor, f);

@@ -71,7 +71,6 @@ std::vector<std::size_t> packed_offsets(const Ring& ring, const std::vector<std:
 enum class Binary { add, subtract };
 
 // a + b or a - b; b may have fewer parts than a, where those that it lacks are zero.
-
 DoublesOut combine(const Ring& ring, const Doubles& a, const Doubles& b, Binary operation, int threads) {
     const std::size_t limbs = checked_limbs(ring, a, 3), parts = a.shape(0), n = ring.n();
     require(checked_limbs(ring, b, 3) == limbs && b.shape(0) <= parts, "two ciphertexts of different shapes");

@@ -12,8 +12,13 @@ using SmallOut = nb::ndarray<nb::numpy, std::int8_t, nb::ndim<1>>;
 
 SmallOut sample(const Bytes& stream, void (*sampler)(std::int8_t*, std::size_t, const std::uint8_t*)) {
     const std::size_t n = stream.shape(0) / 8;
-    auto* values = new std::int8_t[n];
-    nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<std::int8_t*>(p); });
+    struct Samples {
+        std::vector<std::int8_t> values;
+        ~Samples() { wipe(values.data(), values.size()); }
+    };
+    auto* samples = new Samples{std::vector<std::int8_t>(n)};
+    nb::capsule owner(samples, [](void* p) noexcept { delete static_cast<Samples*>(p); });
+    std::int8_t* values = samples->values.data();
     const std::uint8_t* bytes = stream.data();
     {
         nb::gil_scoped_release release;

@@ -78,7 +78,7 @@ def decrypt(
     if model is not None and truth is not None:
         raise InputError("--truth belongs to a reply; a model has no predictions")
     if out is not None:
-        check_output(out, [reply, model, truth, passphrase_file, token_file, save])
+        check_output(out, [reply, model, truth, passphrase_file, token_file, save], suffixes=(".csv", ".npz"))
     given = reply or model or Path()
     with result_file(remote, given, "model" if reply is None else "reply", save, output) as path:
         secret = keys / SECRET if keys.is_dir() else keys

@@ -58,7 +58,7 @@ def delete(
     """
     output = Output(as_json)
     if receipt is not None:
-        check_output(receipt)
+        check_output(receipt, suffixes=(".json",))
     with Remote(server, token_file, insecure_http).connect() as connection:
         plan = _plan(connection, data, data_set, evaluation_keys)
         _show(output, plan)
@@ -126,7 +126,7 @@ def fetch(
 ) -> None:
     """Fetch a receipt into a file."""
     output = Output(as_json)
-    check_output(out)
+    check_output(out, suffixes=(".json",))
     with Remote(server, token_file, insecure_http).connect() as connection:
         signed = connection.receipt(receipt_id)
     out.write_bytes(signed.to_bytes())

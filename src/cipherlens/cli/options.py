@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
 
@@ -69,14 +69,16 @@ def command(function: Callable[P, int | None]) -> Callable[P, int]:
     return guarded
 
 
-def check_output(path: Path, inputs: Iterable[Path | None] = (), kind: Kind | None = None) -> None:
+def check_output(
+    path: Path, inputs: Iterable[Path | None] = (), kind: Kind | None = None, suffixes: Sequence[str] = ()
+) -> None:
     """Make sure, before anything is computed, that a file can be written and that nothing is lost by it.
 
     Args:
         path: what is to be written.
         inputs: files, and folders of files, that it must not replace.
-        kind: of the Cipherlens file that is written; only one of the same kind may be replaced. None for other files,
-            which replace no Cipherlens file.
+        kind: of the Cipherlens file that is written: only one of the same kind may be replaced, or an empty file.
+        suffixes: of other files that may be replaced, as ".csv".
 
     Raises:
         InputError: it cannot be written, or would replace an input or a file of another kind.
@@ -90,8 +92,12 @@ def check_output(path: Path, inputs: Iterable[Path | None] = (), kind: Kind | No
         raise InputError(f"{path} is a folder; name a file to write to")
     if target.exists() and not target.is_file():
         raise InputError(f"{path} is a device or a pipe; name a file to write to")
-    if target.exists() and (found := _kind_of(target)) is not None and found is not kind:
-        raise InputError(f"{path} holds {found.words}, which would be lost; name another file to write to")
+    if target.exists() and target.stat().st_size > 0:
+        found = _kind_of(target)
+        if found is not None and found is not kind:
+            raise InputError(f"{path} holds {found.words}, which would be lost; name another file to write to")
+        if found is None and target.suffix.lower() not in suffixes:
+            raise InputError(f"{path} holds something else, which would be lost; name another file, or remove it first")
     try:
         with tempfile.TemporaryFile(dir=target.parent):
             pass

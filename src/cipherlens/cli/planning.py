@@ -104,12 +104,16 @@ def plan(
     from cipherlens.learning.bounds import RIDGE, SHRINKAGE
     from cipherlens.planning.plan import STEPS
     from cipherlens.planning.plan import plan as plan_task
+    from cipherlens.planning.task import public_path
     from cipherlens.wire.container import Kind
 
     output = Output(as_json)
-    check_output(out, [images, labels, token_file], Kind.TASK)
-    if out.exists() and not replace:
-        raise InputError(f"{out} exists, and keys and data may depend on it; choose another name, or give --replace")
+    for path, kind in ((out, Kind.TASK), (public_path(out), Kind.PUBLIC_TASK)):
+        check_output(path, [images, labels, token_file], kind)
+        if path.exists() and not replace:
+            raise InputError(
+                f"{path} exists, and keys and data may depend on it; choose another name, or give --replace"
+            )
     usage = None
     if (remote := Remote.of(server, token_file, insecure_http)) is not None:
         # Before planning: an address or token that is wrong costs no minutes, and the server sees no time that planning took.

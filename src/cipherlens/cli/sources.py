@@ -84,6 +84,8 @@ def _names_only(names: Any) -> ImageSource:
 
 def _read_table(path: Path) -> Floats:
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is a folder, a pipe or a device")
         # Mapped, so that a header which promises more than there is allocates nothing.
         values = np.load(path, mmap_mode="r", allow_pickle=False) if path.suffix == ".npy" else _read_csv(path)
     except OSError as error:
@@ -96,8 +98,6 @@ def _read_table(path: Path) -> Floats:
 
 
 def _read_csv(path: Path) -> Floats:
-    if path.exists() and not path.is_file():
-        raise ValueError("it is a folder, a pipe or a device")
     lines = [line for line in path.read_bytes().decode("utf-8-sig").splitlines() if line.strip()]
     if not lines:
         raise ValueError("it is empty")

@@ -170,9 +170,11 @@ def result_file(
             raise InputError("--save is for what a server sends; give its address with --server")
         yield given
         return
+    from cipherlens.wire.container import Kind
+
     connection = remote.connect()
     if save is not None:
-        check_output(save, [remote.token_file])
+        check_output(save, [remote.token_file], None if kind is None else Kind(kind))
     folder = Path(tempfile.mkdtemp(prefix="cipherlens-")) if save is None else save.parent
     path = folder / f"{given.name}.cl" if save is None else save
     fetched = False

@@ -87,6 +87,8 @@ class Backbone:
         Raises InputError if onnxruntime is missing, or the file is not a model from images to features.
         """
         path = Path(path)
+        if path.exists() and not path.is_file():
+            raise InputError(f"The model '{path}' is a folder, a pipe or a device; give an ONNX file.")
         try:
             model = path.read_bytes()
         except OSError as error:

@@ -79,6 +79,8 @@ def number_labels(values: Sequence[str], classes: Sequence[str] | None = None) -
 def _read_csv(path: Path) -> dict[str, str]:
     labels: dict[str, str] = {}
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"The label file '{path}' is a folder, a pipe or a device; give a CSV file.")
         with path.open("rb") as file:
             content = file.read(LARGEST_CSV + 1)
         if len(content) > LARGEST_CSV:
@@ -131,6 +133,10 @@ def label_names(labels: Any) -> list[str]:
         )
     if values.dtype.kind == "f":
         values = values.astype(np.int64)
+    if values.dtype.kind == "O":
+        for i, value in enumerate(values.tolist()):
+            if not isinstance(value, str | bytes | int | np.integer):
+                raise InputError(f"Label {i + 1} is {value!r}, which is no class name or whole number; give it one.")
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
 
 

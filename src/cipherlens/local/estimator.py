@@ -25,6 +25,7 @@ from cipherlens.local.roles import Roles
 from cipherlens.owner.decryption import NOISE
 from cipherlens.planning.plan import CLEAR_SHARE, MOST_CLEAR, STEPS, fit_features, plan, read_examples
 from cipherlens.planning.rings import choose_parameters, score_bits
+from cipherlens.scheme.arguments import whole_number
 from cipherlens.scheme.engine import usable_cores
 
 Floats = NDArray[np.float64]
@@ -39,6 +40,9 @@ class _Simulated:
     score_noise: float
     half_means: Floats | None
     largest_score: float
+
+
+_Fitted = tuple[ClearModel, FeatureMap, Roles | None, _Simulated | None]
 
 
 class ImageClassifier(Parameters):
@@ -78,7 +82,7 @@ class ImageClassifier(Parameters):
     model_: ClearModel
     n_features_in_: int
     _roles: Roles | None
-    _simulated: _Simulated
+    _simulated: _Simulated | None
 
     def __init__(
         self,
@@ -117,46 +121,45 @@ class ImageClassifier(Parameters):
         if y is None and isinstance(X, ImageSource):
             y = X.classes
         targets = check_targets(y, len(X))
-        self.classes_, numbers = np.unique(targets, return_inverse=True)
-        if len(self.classes_) < 2:
+        classes, numbers = np.unique(targets, return_inverse=True)
+        if len(classes) < 2:
             raise InputError("the training labels hold one class only; a classifier needs at least two classes")
-        self._roles = None
-        if self.mode == "encrypted":
-            self._fit_encrypted(X, numbers)
-        else:
-            self._fit_in_the_clear(X, numbers)
-        self.mode_ = self.mode
+        fitted = self._fit_encrypted(X, numbers) if self.mode == "encrypted" else self._fit_in_the_clear(X, numbers)
+        # All at once: what fails leaves what was fitted before as it was.
+        self.classes_, self.mode_ = classes, self.mode
+        self.model_, self.feature_map_, self._roles, self._simulated = fitted
+        if self._table:
+            self.n_features_in_ = X.shape[1]
         return self
 
-    def _fit_encrypted(self, X: Any, numbers: NDArray[np.int64]) -> None:
+    def _fit_encrypted(self, X: Any, numbers: NDArray[np.int64]) -> _Fitted:
         task = plan(
             X, numbers, learner=self.learner, features=self.features, dimension=self.dimension, ridge=self.ridge,
             steps=self.steps, shrinkage=self.shrinkage, clear=self.clear, seed=self.seed, threads=self.threads,
         )  # fmt: skip
         roles = Roles.train(task, X, numbers, self.threads)
-        self.model_, self.feature_map_, self._roles = roles.open(), task.feature_map, roles
+        return roles.open(), task.feature_map, roles, None
 
-    def _fit_in_the_clear(self, X: Any, numbers: NDArray[np.int64]) -> None:
-        threads = self.threads or usable_cores()
+    def _fit_in_the_clear(self, X: Any, numbers: NDArray[np.int64]) -> _Fitted:
+        threads = self._threads
         # Nothing is encrypted here, so the few images of a small set may all serve for statistics.
         fewest = min(len(numbers), FEWEST_IMAGES)
         clear = min(max(int(CLEAR_SHARE * len(numbers)), fewest), MOST_CLEAR) if self.clear is None else self.clear
-        self.feature_map_, spec, notes = fit_features(
+        feature_map, spec, notes = fit_features(
             read_examples(X, numbers, table=self._table), clear, learner=self.learner, features=self.features,
             dimension=self.dimension, ridge=self.ridge, steps=self.steps, shrinkage=self.shrinkage, seed=self.seed,
             threads=threads,
         )  # fmt: skip
-        columns = self.feature_map_.transform(X, threads=threads)
+        columns = feature_map.transform(X, threads=threads)
         if self.mode == "clear":
-            self.model_ = fit_clear(spec, columns, numbers)
-            return
+            return fit_clear(spec, columns, numbers), feature_map, None, None
         counts = np.bincount(numbers)
         circuit = Circuit(choose_parameters(spec, room=score_bits(spec, counts)), spec)
         noise = noise_model(circuit, len(numbers))
-        self.model_ = fit_simulated(spec, columns, numbers, noise, np.random.default_rng(self.seed))
-        check_model(self.model_, counts, notes.moments, noise=NOISE)
+        model = fit_simulated(spec, columns, numbers, noise, np.random.default_rng(self.seed))
+        check_model(model, counts, notes.moments, noise=NOISE)
         half_means = centres(spec, class_means(columns, numbers, counts))
-        self._simulated = _Simulated(noise, score_noise(circuit), half_means, circuit.largest_score)
+        return model, feature_map, None, _Simulated(noise, score_noise(circuit), half_means, circuit.largest_score)
 
     def decision_function(self, X: Any) -> Floats:
         """(n,) scores of two classes, positive for `classes_[1]`; (n, k) of more, the largest wins."""
@@ -179,15 +182,18 @@ class ImageClassifier(Parameters):
         if self._roles is not None:
             scores = self._roles.scores(X)
             return scores[:, 1:] if len(self.classes_) == 2 else scores
-        columns, model = self.feature_map_.transform(X, threads=self.threads or usable_cores()), self.model_
-        if self.mode_ != "simulate":
+        columns, model = self.feature_map_.transform(X, threads=self._threads), self.model_
+        if (simulated := self._simulated) is None:
             return model.scores(columns)
-        simulated = self._simulated
         check_scores(model.spec, model.weights, model.right_hand_side, simulated.half_means, simulated.largest_score)
         rng = np.random.default_rng(self.seed)
         noisy = columns + rng.normal(scale=simulated.noise.fresh, size=columns.shape)
         raw = noisy @ model.weights
         return model.finish_scores(raw + rng.normal(scale=simulated.score_noise, size=raw.shape))
+
+    @property
+    def _threads(self) -> int:
+        return usable_cores() if self.threads is None else whole_number(self.threads, "The number of threads", least=1)
 
     @property
     def _table(self) -> bool:
@@ -199,10 +205,7 @@ class ImageClassifier(Parameters):
             raise not_fitted(type(self).__name__)
         if not self._table:
             return ImageSource.of(X)
-        rows = check_rows(X, type(self).__name__, None if fitting else self.n_features_in_)
-        if fitting:
-            self.n_features_in_ = rows.shape[1]
-        return rows
+        return check_rows(X, type(self).__name__, None if fitting else self.n_features_in_)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cipherlens.errors import InputError, KeyMismatch
 from cipherlens.features.images import ImageSource
 from cipherlens.features.labels import label_names, number_labels, read_labels
+from cipherlens.features.whitening import check_features
 from cipherlens.learning.encrypted_images import EncryptedImages, Row, pad_labels, write_images
 from cipherlens.owner.randomness import fresh_error, fresh_ternary
 from cipherlens.owner.secret_key import SecretKey, secret_ring
@@ -148,7 +149,7 @@ def prepare(task: Task, images: Any, labels: Any, labelled: bool, *, skip_broken
     """
     classes = task.notes.classes
     if task.feature_map.base.kind == "table":
-        source: Any = np.asarray(images)
+        source: Any = check_features(images)
         names = [str(i) for i in range(len(source))]
         numbers = number_labels(label_names(labels), classes).numbers if labelled and labels is not None else None
         if labelled and numbers is None:

@@ -314,6 +314,8 @@ def _context(task: PublicTask, key_id: str) -> bytes:
 
 def refuse_existing(folder: Path) -> None:
     """Raise InputError if the folder already holds keys: losing a secret key loses everything under it."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; name a folder for the keys")
     for name in (SECRET, PUBLIC, EVALUATION, SWITCHING):
         if (folder / name).exists():
             raise InputError(f"{folder} already holds {name}, and keys are never replaced; choose another folder")

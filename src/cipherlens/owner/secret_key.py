@@ -158,11 +158,3 @@ class SecretKey:
             if progress is not None:
                 progress(done + 1, len(requests))
         return EvaluationKeys(self.engine.parameters, self.key_id, keys)
-
-
-def expand_ciphertext(engine: Engine, fresh: SeededCiphertext) -> Ciphertext:
-    """Both parts of a seeded ciphertext."""
-    data = engine.ring.empty((2, *fresh.data.shape))
-    data[0] = fresh.data
-    expand(engine.ring, fresh.seed, SeedUse.CIPHERTEXT, 0, range(fresh.data.shape[0]), out=data[1])
-    return Ciphertext(data, fresh.scale)

@@ -23,6 +23,7 @@ from cipherlens.planning.calibration import speed
 from cipherlens.planning.cost import forecast
 from cipherlens.planning.rings import choose_parameters, score_bits
 from cipherlens.planning.task import PrivateNotes, Task
+from cipherlens.scheme.arguments import whole_number
 from cipherlens.scheme.engine import Engine, usable_cores
 
 STEPS = 5
@@ -45,8 +46,8 @@ def default_dimension(features: str | Path | BaseFeatures, width: int | None) ->
     """Columns D for these features; width: of a table of numbers."""
     if width is not None:
         return min(max(4, 1 << width.bit_length()), WIDEST_TABLE)
-    name = features if isinstance(features, str) else ""
-    return DIMENSIONS.get(name.split(":")[0], 128)
+    kind = str(features).split(":")[0] if isinstance(features, str | Path) else features.kind
+    return DIMENSIONS.get(kind, 128)
 
 
 def plan(
@@ -79,7 +80,10 @@ def plan(
     Nothing leaves the machine. Raises InputError for images, labels or numbers that cannot be used, PlanError when no
     ring fits.
     """
-    threads = threads or usable_cores()
+    threads = usable_cores() if threads is None else whole_number(threads, "The number of threads", least=1)
+    clear = None if clear is None else whole_number(clear, "The number of clear images")
+    queries = None if queries is None else whole_number(queries, "The number of queries", least=0)
+    ring_dimension = None if ring_dimension is None else whole_number(ring_dimension, "The ring dimension")
     examples = read_examples(images, labels, table=features == "table")
     count = len(examples.labels.numbers)
     most = int(CLEAR_SHARE * count)
@@ -143,6 +147,8 @@ def fit_features(
 
     clear: how many of the training images serve for it. Other arguments and errors as for `plan`.
     """
+    steps, seed = whole_number(steps, "The number of steps"), whole_number(seed, "The seed", least=0)
+    dimension = None if dimension is None else whole_number(dimension, "The dimension")
     numbers = examples.labels.numbers
     # Half an image more, so that rounding cannot lose one.
     chosen = clear_subsample(numbers, share=min(1.0, (clear + 0.5) / len(numbers)), seed=seed)

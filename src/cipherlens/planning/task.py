@@ -95,7 +95,7 @@ class Task(NotebookRepr):
             for name, array in arrays.items():
                 writer.write(name, array)
             with Writer(public, Kind.PUBLIC_TASK, {"task": self.public.to_dict()}, {}):
-                pass  # inside, so that neither file appears when one of them cannot be written
+                pass  # inside, so that neither file appears when there is no room for one of them
         return public
 
     @classmethod
@@ -117,9 +117,3 @@ class Task(NotebookRepr):
 def public_path(path: Path) -> Path:
     """task.cl -> task.public.cl."""
     return path.with_name(f"{path.stem}.public{path.suffix}")
-
-
-def load_public(path: str | os.PathLike[str]) -> PublicTask:
-    """Read the public half of a task. Raises FormatError."""
-    with Reader.open(Path(path), Kind.PUBLIC_TASK) as reader:
-        return PublicTask.from_dict(reader.header.get("task"))

@@ -9,12 +9,15 @@ from operator import index
 from cipherlens.errors import InputError
 
 
-def whole_number(value: object, what: str) -> int:
-    """An int, numpy's among them. Raises InputError for anything else."""
+def whole_number(value: object, what: str, *, least: int | None = None) -> int:
+    """An int, numpy's among them. Raises InputError for anything else, and for less than `least`."""
     try:
-        return index(value)  # type: ignore[arg-type]
+        number = index(value)  # type: ignore[arg-type]
     except TypeError:
         raise InputError(f"{what} must be a whole number, not {value!r}; give an int.") from None
+    if least is not None and number < least:
+        raise InputError(f"{what} must be at least {least}, not {number}.")
+    return number
 
 
 def real_number(value: object, what: str) -> float:

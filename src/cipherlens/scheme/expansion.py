@@ -38,7 +38,7 @@ class SeedUse(IntEnum):
 
 
 def keystream(key: bytes, first_block: bytes, length: int) -> bytes:
-    """`length` bytes of AES-256-CTR."""
+    """`length` bytes of AES-256-CTR: as public or as secret as the key."""
     return Cipher(algorithms.AES(key), modes.CTR(first_block)).encryptor().update(bytes(length))
 
 

@@ -20,7 +20,7 @@ from cipherlens.learning.recipes import Recipe
 from cipherlens.service import tally
 from cipherlens.service.database import Database, File, Job, Tenant, new_id
 from cipherlens.service.datasets import dataset_files, find_dataset
-from cipherlens.service.errors import Conflict, Invalid, TooManyJobs, not_found
+from cipherlens.service.errors import Conflict, TooManyJobs, not_found
 from cipherlens.service.files import find_file
 from cipherlens.service.headers import Description
 from cipherlens.service.pieces import Store, file_sha256
@@ -76,13 +76,7 @@ class Jobs:
             NotFound: an input that is not there.
             KeyMismatch: inputs that do not belong together.
             TooManyJobs: more unfinished ones than the tenant may have.
-            Invalid: a switch, where files are in a bucket.
         """
-        if recipe.kind == "switch" and not self._store.links:
-            raise Invalid(
-                "this service keeps files in a bucket and cannot switch data sets there; retire the old keys instead: "
-                "encrypt anew with the new ones, then delete everything under the old"
-            )
         text = canonical_json(recipe.model_dump())
         with self._database.writing() as session:
             job = session.scalar(select(Job).where(Job.tenant_id == caller.tenant_id, Job.idempotency_key == key))

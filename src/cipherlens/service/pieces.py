@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO
 
 from cipherlens.service.errors import Incomplete, Invalid
 
@@ -35,9 +35,6 @@ class Whole:
 
 class Store:
     """The folders below one service's data. Tenants and spaces are ids that the service made itself."""
-
-    links: ClassVar[bool] = True
-    """Whether a file that is here already becomes a whole one by a link, and so within a transaction."""
 
     def __init__(self, data: Path) -> None:
         self._root = data / "tenants"

@@ -32,8 +32,6 @@ def open_store(data: Path, url: str | None, cache_bytes: int) -> Store:
 class ObjectStore(Store):
     """A store whose whole files are in a bucket, under `PREFIX/TENANT/FILE.cl`."""
 
-    links = False
-
     def __init__(self, data: Path, url: str, cache_bytes: int) -> None:
         """url: s3://BUCKET/PREFIX. cache_bytes: what local copies may take together.
 

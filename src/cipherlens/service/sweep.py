@@ -19,8 +19,9 @@ from cipherlens.service.pieces import Store
 from cipherlens.service.settings import Settings
 from cipherlens.service.switching_keys import forget_unused_keys
 
-YOUNG_SECONDS = 3600.0
-"""While others are at work, a file that nobody has registered may be one that a worker is about to: so long it stays."""
+YOUNG_SECONDS = DAY
+"""While others are at work, a file that nobody has registered may be one that a worker is about to, once all others that
+belong to it are in the storage: so long it stays."""
 
 
 class Sweeper:
