@@ -29,7 +29,8 @@ from cipherlens.learning.encrypted_images import row_bytes
 from cipherlens.learning.learners import LearnerSpec
 from cipherlens.learning.results import score_bytes
 from cipherlens.learning.task import PublicTask
-from cipherlens.planning.cost import HASHING, START_SECONDS, count_key_switches
+from cipherlens.planning.calibration import USUAL_START
+from cipherlens.planning.cost import HASHING, count_key_switches
 from cipherlens.planning.rings import choose_parameters
 
 HERE = Path(__file__).resolve().parent
@@ -83,7 +84,7 @@ def unit_costs(records: Sequence[dict[str, Any]]) -> Unit:
             raise RuntimeError(f"{record['task']} was measured on another circuit; measure it again")
         products = circuit.layout.ciphertexts(record["images"]) * (dimension // 2 + 1) + dimension * STEPS
         counts.append((HOISTED * stages.hoisted + stages.full + stages.solve, products))
-        reading = START_SECONDS + record["evaluation_key_bytes"] / HASHING
+        reading = USUAL_START + record["evaluation_key_bytes"] / HASHING
         seconds.append(record["threads"] * (record["train_seconds"] - reading))
     table, took = np.array(counts, float), np.array(seconds)
     (key_switch, product), *_ = np.linalg.lstsq(table / took[:, None], np.ones(len(took)), rcond=None)

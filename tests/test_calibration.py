@@ -15,7 +15,7 @@ from cipherlens.planning import calibration
 from cipherlens.planning.calibration import Speed, speed
 from cipherlens.scheme.engine import Engine
 
-KNOWN = Speed((2, 3), (1e-3, 2e-3), (5e-4, 1e-3), (1e-5, 2e-5), 1e-4, 1e-4, 1e-4, 1e-6, 1e-6, 1e-3, 1.5)
+KNOWN = Speed((2, 3), (1e-3, 2e-3), (5e-4, 1e-3), (1e-5, 2e-5), 1e-4, 1e-4, 1e-4, 1e-6, 1e-6, 1e-3, 1.5, 0.3)
 
 
 @pytest.fixture

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cipherlens.errors import InputError, PlanError, RangeError
+from cipherlens.features.hog import Hog
 from cipherlens.learning.bounds import clear_subsample
 from cipherlens.local import ImageClassifier
 from cipherlens.local.roles import Roles
 from cipherlens.owner.secret_key import SecretKey
+from cipherlens.planning.plan import DIMENSIONS, default_dimension, plan
 
 EXPECTED_FAILURES = {
     "check_dtype_object": "a cell that is no number raises InputError, which is a ValueError, and not a TypeError",
@@ -165,6 +167,55 @@ def test_the_simulation_makes_the_owners_checks() -> None:
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["simulate", "encrypted"])
+def test_a_fit_that_fails_changes_nothing(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the first, which leaves nothing fitted, nor a later one with other columns and classes."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RangeError("out of range")
+
+    rows, labels = table(120, 2)
+    classifier = ImageClassifier(features="table", mode=mode, steps=2, dimension=16)
+    with monkeypatch.context() as patch:
+        patch.setattr("cipherlens.local.estimator.check_model", fail)
+        patch.setattr(Roles, "open", fail)
+        with pytest.raises(RangeError):
+            classifier.fit(rows, labels)
+        with pytest.raises(InputError, match="fit"):
+            classifier.predict(rows)
+    before = classifier.fit(rows, labels).predict(rows)
+    with monkeypatch.context() as patch:
+        patch.setattr("cipherlens.local.estimator.check_model", fail)
+        patch.setattr(Roles, "open", fail)
+        with pytest.raises(RangeError):
+            classifier.fit(rows[:, :4], np.where(labels == "ant", "no", "yes"))
+    assert np.array_equal(classifier.predict(rows), before)
+    assert classifier.mode_ == mode
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    rows, labels = table(120, 2)
+    chosen = {"steps": np.int64(2), "dimension": np.int32(16), "seed": np.uint8(3), "clear": np.int64(30)}
+    plan(rows, labels, features="table", threads=np.int64(1), **chosen).save(tmp_path / "task.cl")  # type: ignore[arg-type]
+    ImageClassifier(features="table", mode="clear", **chosen).fit(rows, labels)  # type: ignore[arg-type]
+    for wrong in ({"steps": 2.5}, {"dimension": "16"}, {"threads": -1}, {"threads": 0}, {"clear": 30.0}, {"seed": -1}):
+        with pytest.raises(InputError, match="must be"):
+            plan(rows, labels, features="table", **wrong)  # type: ignore[arg-type]
+
+
+def test_labels_that_are_missing_are_named() -> None:
+    rows, labels = table(120, 2)
+    for missing in (None, float("nan")):
+        holes = labels.astype(object)
+        holes[7] = missing
+        with pytest.raises(InputError, match="Label 8"):
+            plan(rows, holes, features="table")
+
+
+def test_features_have_one_dimension_by_name_and_as_objects() -> None:
+    assert default_dimension("hog:28x28", None) == default_dimension(Hog(28, 28), None) == DIMENSIONS["hog"]
 
 
 def test_copies_and_pickles_hold_no_secret_key() -> None:

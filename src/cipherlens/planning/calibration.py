@@ -12,6 +12,9 @@ import json
 import math
 import mmap
 import os
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
@@ -30,13 +33,13 @@ from cipherlens.scheme.expansion import SEED_BYTES
 from cipherlens.scheme.types import Limbs
 from cipherlens.wire.packed import pack_half, unpack_seeded
 
-VERSION = 4
+VERSION = 5
 
 BUDGET = 1.5
 """Seconds after which what is still to be timed runs twice and no longer, so that all of it takes less than two on a
 machine that is not hopelessly busy. A quiet one is done before."""
 
-EACH = 0.03
+EACH = 0.025
 """Processor seconds for each operation, budget permitting."""
 
 LARGER_THAN_CACHES = 64 << 20
@@ -53,6 +56,9 @@ MOST_SUMS = 24
 
 GALOIS = 5
 """The rotation that is timed."""
+
+USUAL_START = 0.4
+"""Seconds of starting a command, where it cannot be tried."""
 
 SAMPLES = 3
 """Numbers of limbs at which key switches are timed; between them the time is interpolated."""
@@ -74,6 +80,7 @@ class Speed:
         touch: writing one limb of memory that the process has not used yet.
         expand: unpacking a seeded ciphertext of the top level and expanding its seed.
         parallel: speed-up of the threads over one.
+        start: starting a command that trains or classifies, until it has loaded its libraries.
     """
 
     limbs: tuple[int, ...]
@@ -87,6 +94,7 @@ class Speed:
     touch: float
     expand: float
     parallel: float
+    start: float
 
     def key_switch(self, limbs: int) -> float:
         """A full rotation of this many limbs."""
@@ -196,6 +204,18 @@ def _parallel(engine: Engine, threads: int, operands: _Operands, watch: _Stopwat
     return max(1.0, min(float(cores), cores * cores * alone / together))
 
 
+def _start() -> float:
+    """Processor seconds of a process that loads what the server's commands load."""
+    load = [sys.executable, "-P", "-c", "import cipherlens.cli.app, cipherlens.server"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    try:
+        subprocess.run(load, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):  # Python is a part of another program here
+        return USUAL_START
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def measure(engine: Engine, threads: int) -> Speed:
     """Time the engine on this machine: at most two seconds."""
     watch = _Stopwatch()
@@ -218,6 +238,7 @@ def measure(engine: Engine, threads: int) -> Speed:
         touch=watch.timed(_touch) * 8 * n / TOUCHED,
         expand=watch.timed(lambda: unpack_seeded(engine, packed, bytes(SEED_BYTES), top, 1.0)),
         parallel=_parallel(engine, threads, operands, watch),
+        start=_start(),
     )
 
 

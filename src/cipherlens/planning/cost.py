@@ -13,9 +13,6 @@ from cipherlens.learning.training import GROUP
 from cipherlens.planning.calibration import Speed
 from cipherlens.scheme.keys import KeyRequest
 
-START_SECONDS = 0.25
-"""Starting an interpreter, loading the libraries and ending: part of every command."""
-
 HASHING = 700e6
 """Bytes of a file that are read and checked against its hash in a second."""
 
@@ -210,7 +207,7 @@ def forecast(task: PublicTask, images: int, queries: int, speed: Speed, threads:
     def reading(packed_read: int, expanded_read: int) -> float:
         # The whole file is hashed. A key that is read is unpacked and its seed expanded as an image is.
         unpacking = packed_read / p.ciphertext_bytes(circuit.top, 1) * speed.expand / speed.parallel
-        return START_SECONDS + packed / HASHING + unpacking + fresh(expanded_read)
+        return speed.start + packed / HASHING + unpacking + fresh(expanded_read)
 
     # Each page is new to the process once: what is freed is used again.
     working = fresh(memory - BASE_MEMORY - expanded)
