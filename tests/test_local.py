@@ -212,6 +212,8 @@ def test_labels_that_are_missing_are_named() -> None:
         holes[7] = missing
         with pytest.raises(InputError, match="Label 8"):
             plan(rows, holes, features="table")
+        with pytest.raises(InputError, match="Label 8"):
+            ImageClassifier(features="table", mode="clear").fit(rows, holes)
 
 
 def test_features_have_one_dimension_by_name_and_as_objects() -> None:

@@ -133,11 +133,15 @@ def label_names(labels: Any) -> list[str]:
         )
     if values.dtype.kind == "f":
         values = values.astype(np.int64)
-    if values.dtype.kind == "O":
-        for i, value in enumerate(values.tolist()):
-            if not isinstance(value, str | bytes | int | np.integer):
-                raise InputError(f"Label {i + 1} is {value!r}, which is no class name or whole number; give it one.")
+    require_labels(values)
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+
+
+def require_labels(values: NDArray[Any]) -> None:
+    """Raise InputError for the first object (n,) that is no class name and no whole number, such as a missing one."""
+    for i, value in enumerate(values.tolist() if values.dtype.kind == "O" else ()):
+        if not isinstance(value, str | bytes | int | np.integer):
+            raise InputError(f"Label {i + 1} is {value!r}, which is no class name or whole number; give it one.")
 
 
 def _from_sequence(source: ImageSource, labels: Any) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipherlens.errors import InputError
+from cipherlens.features.labels import require_labels
 from cipherlens.features.whitening import check_features
 
 
@@ -45,4 +46,5 @@ def check_targets(y: Any, images: int) -> NDArray[Any]:
             raise InputError("Unknown label type: continuous. A classifier needs classes; give names or whole numbers")
     elif labels.dtype.kind not in "iubUSO":
         raise InputError(f"Unknown label type: {labels.dtype}. Give class names or whole numbers")
+    require_labels(labels)
     return labels
