@@ -31,7 +31,7 @@ from cipherlens.learning.results import score_bytes
 from cipherlens.learning.task import PublicTask
 from cipherlens.planning.calibration import USUAL_START
 from cipherlens.planning.cost import HASHING, count_key_switches
-from cipherlens.planning.rings import choose_parameters
+from cipherlens.planning.rings import parameters_for
 
 HERE = Path(__file__).resolve().parent
 LEARNING, SCALING = HERE / "results" / "learning.json", HERE / "results" / "scaling.json"
@@ -50,13 +50,10 @@ DIMENSIONS, CLASSES, IMAGES = (128, 256, 512), (2, 10), (10**6, 10**8)
 RIDGE, UPPER, STEPS = 0.2, 5.0, 5
 
 
-def circuit_of(kind: Any, classes: int, dimension: int, levels: int | None = None) -> Circuit:
-    """A task's circuit with STEPS steps. levels: of its ring, if not what the learner needs; the rest stays unused."""
+def circuit_of(kind: Any, classes: int, dimension: int, images: int = 1) -> Circuit:
+    """A task's circuit with STEPS steps, for as many training images."""
     spec = LearnerSpec(kind, classes, dimension, RIDGE, UPPER, STEPS)
-    if levels is None or levels == spec.score_levels:
-        return Circuit(choose_parameters(spec), spec)
-    deeper = LearnerSpec(kind, classes, dimension, RIDGE, UPPER, STEPS + levels - spec.score_levels)
-    return Circuit(choose_parameters(deeper), spec)
+    return Circuit(parameters_for(spec, images), spec)
 
 
 # ---- what one operation takes -----------------------------------------------------------------------------------
@@ -122,10 +119,8 @@ class Need:
 
 def need(images: int, dimension: int, classes: int, unit: Unit) -> Need:
     """Everything about one task."""
-    circuit = circuit_of("ridge", classes, dimension)
-    more = images > circuit.most_images
-    if more:
-        circuit = circuit_of("ridge", classes, dimension, circuit.top + 1)
+    circuit = circuit_of("ridge", classes, dimension, images)
+    more = images > circuit.most_in_one_division
     spec, p = circuit.spec, circuit.parameters
     # Measured at 8 limbs of N = 2^14; a key switch grows as N log N times limbs times digits, a product as N times limbs.
     size = p.ring_dimension * (circuit.top + 1) / (2**14 * 8)
@@ -193,13 +188,15 @@ def tables() -> str:
     ]
     lines += [
         "",
-        "### Images that one training averages",
+        "### Images that one training averages without the level",
         "",
         "| D | two classes | ten classes |",
         "| ---: | ---: | ---: |",
     ]
     for d in (32, *DIMENSIONS):
-        lines.append(f"| {d} | " + " | ".join(f"{circuit_of('ridge', k, d).most_images:,}" for k in CLASSES) + " |")
+        lines.append(
+            f"| {d} | " + " | ".join(f"{circuit_of('ridge', k, d).most_in_one_division:,}" for k in CLASSES) + " |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -24,7 +24,7 @@ from cipherlens.learning.twin import ClearModel, fit_clear, fit_simulated
 from cipherlens.owner.keys import Keys
 from cipherlens.planning.calibration import speed
 from cipherlens.planning.cost import forecast
-from cipherlens.planning.rings import choose_parameters
+from cipherlens.planning.rings import choose_parameters, parameters_for
 from cipherlens.planning.task import Task
 from cipherlens.scheme.engine import Engine
 from cipherlens.scheme.evaluator import Evaluator
@@ -143,6 +143,29 @@ def test_sums_are_averaged_accurately_up_to_the_most_images(learner: Any, dimens
     counts = np.full(classes, n // classes + 1)
     with pytest.raises(PlanError, match=f"average up to {n:,} images, and there are {counts.sum():,}"):
         Trainer(circuit, Evaluator(engine), counts)
+    wider = Circuit(parameters_for(spec, n + 1), spec)
+    assert wider.top == circuit.top + 1
+    assert wider.most_images > 10**10
+    Trainer(wider, Evaluator(Engine(wider.parameters)), np.full(classes, 10**9))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("learner", ["ridge", "fisher", "linear_means"])
+def test_a_division_in_two_steps_is_as_good(learner: Any, classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for more images than one division bears, of which there are too many for a test: the limit is lowered."""
+    rng = np.random.default_rng(4)
+    labels = np.arange(240) % classes
+    rows = rng.normal(size=(240, 6)) + 2 * np.random.default_rng(1).normal(size=(classes, 6))[labels]
+    monkeypatch.setattr(Circuit, "most_in_one_division", 200)
+    with pytest.raises(PlanError, match="averages up to"):
+        cl.plan(rows, labels, learner=learner, features="table", dimension=16, steps=3, most_images=10**8)
+    task = cl.plan(rows, labels, learner=learner, features="table", dimension=16, steps=3)
+    assert task.public.parameters.top_level == task.public.spec.score_levels + 1
+    keys = Keys.create(task)
+    model = cl.server.train(keys.encrypt(rows, labels), keys.evaluation)
+    agree(keys.secrets.open(model), twin(task, rows, labels))
+    answers = keys.decrypt(cl.server.classify(model, keys.encrypt(rows), keys.evaluation))
+    assert np.array_equal(answers.numbers, twin(task, rows, labels).predict(task.feature_map.transform(rows)))
 
 
 # --- data sets -------------------------------------------------------------------------------------------------------

@@ -80,6 +80,15 @@ def plan(
         int | None,
         typer.Option("--queries", min=1, show_default=False, help="Images to forecast the classifying of."),
     ] = None,
+    most_images: Annotated[
+        int | None,
+        typer.Option(
+            "--most-images",
+            min=1,
+            show_default=False,
+            help="Training images there will ever be, where those here are only the first of millions.",
+        ),
+    ] = None,
     ring: Annotated[
         int | None, typer.Option("--ring", show_default=False, help="Ring dimension instead of the smallest that fits.")
     ] = None,
@@ -132,6 +141,7 @@ def plan(
             shrinkage=SHRINKAGE if shrinkage is None else shrinkage,
             clear=clear,
             queries=queries,
+            most_images=most_images,
             ring_dimension=ring,
             seed=seed,
             threads=threads,

@@ -20,6 +20,13 @@ FACTOR_ERROR = 1e-3
 """How far off the factor 1/n may be, one standard deviation. The owner refuses a model whose constant feature is off by
 ten times as much."""
 
+SECOND_DIVISION = 1 << 17
+"""A second division, where there is one. As a factor it is a prime of 34 bits over this, so accurate to 2^-18, and before it
+the means are so many times larger: far below what the modulus has room for."""
+
+LARGEST_COUNT = 1 << 40
+"""Images: the sums of so many squares, at the scale of a product, take 110 bits."""
+
 
 def levels_needed(spec: LearnerSpec) -> int:
     """Levels from fresh images to scores: the top level of a task's parameters."""
@@ -213,14 +220,24 @@ class Circuit:
         return self.parameters.rescaled(self.weight_scale * self.parameters.scales[above], above)
 
     @property
-    def most_images(self) -> int:
-        """Training images up to which the sums are divided by their number accurately enough.
+    def most_in_one_division(self) -> int:
+        """Training images up to which one product divides the sums by their number accurately enough.
 
         The sums are multiplied by a plaintext that is 0.5 / n, or 0.5 gram / n, at b = 0 and zero elsewhere. Its 2B
         coefficients are integers, so their roundings leave sqrt(2B / 12) in each slot, next to 0.5 / n times the scale.
         """
         factor = 0.5 * min(1.0, abs(self.spec.schedule.gram)) if self.spec.solves else 0.5
         return int(FACTOR_ERROR * factor * self.parameters.scales[self.top - 1] / sqrt(2 * self.layout.batch / 12))
+
+    @property
+    def most_images(self) -> int:
+        """Training images that the sums can be divided by: with a level to spare, in two divisions."""
+        spare = self.sum_level > self.solve_level
+        return min(LARGEST_COUNT, self.most_in_one_division * (SECOND_DIVISION if spare else 1))
+
+    def second_division(self, images: int) -> int:
+        """What the sums of so many images are divided by one level further down; 1 where one division is enough."""
+        return 1 if images <= self.most_in_one_division else SECOND_DIVISION
 
     @property
     def largest_score(self) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipherlens.errors import FormatError, InputError, KeyMismatch
+from cipherlens.learning.circuit import LARGEST_COUNT
 from cipherlens.learning.task import PublicTask, read_task, task_header
 from cipherlens.learning.training import Batch
 from cipherlens.scheme.engine import Engine
@@ -25,8 +26,6 @@ Row = tuple[Packed, Packed]
 
 NO_IMAGE = -1
 """Label of a position that holds no image."""
-
-LARGEST_COUNT = 1 << 40
 
 
 class Rows(Protocol):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipherlens.errors import FormatError
-from cipherlens.learning.encrypted_images import LARGEST_COUNT
+from cipherlens.learning.circuit import LARGEST_COUNT
 from cipherlens.learning.task import PublicTask, read_task, task_header
 from cipherlens.learning.training import EncryptedModel
 from cipherlens.scheme.ciphertext import Ciphertext

@@ -4,7 +4,8 @@ The slot arithmetic, step by step (n images, D features, B positions, k columns;
 
     scatter      level L      z * conj(rot_m z) summed over ciphertexts, m = 0 ... D/2, baby step giant step
                  level L - 1  relinearised and rescaled in one division, folded over b into b = 0
-                 level L - 2  masked at b = 0 with the factor of the solve, spread over b if there are several columns
+                 level L - 2  masked at b = 0 with the factor of the solve and 1/n, spread over b if there are several
+                              columns; of millions of images, a part of 1/n takes a level of its own
     class sums   level L - 2  images times clear label masks, folded, masked, column c moved to position b = c
     solve        T - 1 products with the scatter matrix, one level each; where the ring has levels to spare, it starts below
                  level L - 2, so that it ends where scores need it
@@ -147,8 +148,9 @@ class Trainer:
         if self.images > circuit.most_images:
             raise PlanError(
                 f"the scales of this plan average up to {circuit.most_images:,} images, and there are "
-                f"{self.images:,}; train on fewer, or plan with more features"
+                f"{self.images:,}; train on fewer, or plan for as many (most_images, --most-images)"
             )
+        self._second = circuit.second_division(self.images)
         self.targets, self.centre_weights = label_weights(circuit, counts)
         self._diagonals: list[NDArray[np.float64]] = []
         self._sums: list[Ciphertext] = []
@@ -239,7 +241,7 @@ class Trainer:
         if not self._sums:
             raise InputError("there are no encrypted images to train on")
         # 1/2 because y + conj(y) is twice the real part.
-        keep = evaluator.encode(circuit.layout.at_first_position(0.5 / self.images), circuit.top - 1)
+        keep = evaluator.encode(circuit.layout.at_first_position(0.5 * self._second / self.images), circuit.top - 1)
 
         finished = evaluator.map(
             lambda single, c: single.multiply_plain(fold_positions(circuit, single, single.rescale(c)), keep),
@@ -254,14 +256,25 @@ class Trainer:
         result = columns[-1]
         for column in reversed(columns[:-1]):
             result = evaluator.add(evaluator.rotate(result, -1), column)
-        return evaluator.truncate(evaluator.rescale(evaluator.real(result)), self.circuit.solve_level)
+        return self._divided(evaluator, evaluator.real(result))
+
+    def _divided(self, evaluator: Evaluator, c: Ciphertext) -> Ciphertext:
+        """Rescaled, divided by what the first factor has left of n, and at the solve's level."""
+        c = evaluator.rescale(c)
+        if self._second > 1:
+            prime = float(self.circuit.parameters.primes[c.level])
+            divided = evaluator.rescale(evaluator.combine([(c, 1 / self._second)], c.scale * prime))
+            c = Ciphertext(divided.data, c.scale)  # times a prime and divided by it, a float may not be what it was
+        return evaluator.truncate(c, self.circuit.solve_level)
 
     def _finish_scatter(self, progress: Callable[[float], None]) -> list[Ciphertext]:
         """Diagonals of gram/2 * G plus current/2 * I, so that a step is one product: at the solve's level."""
         circuit, evaluator, schedule = self.circuit, self.evaluator, self.circuit.spec.schedule
         layout, spread = circuit.layout, self.circuit.spec.columns > 1
         scale = evaluator.scale(circuit.top) * evaluator.scale(circuit.top)
-        keep = evaluator.encode(layout.at_first_position(0.5 * schedule.gram / self.images), circuit.top - 1)
+        keep = evaluator.encode(
+            layout.at_first_position(0.5 * schedule.gram * self._second / self.images), circuit.top - 1
+        )
         done = 0
 
         def finish(single: Evaluator, sums: NDArray[np.float64]) -> Ciphertext:
@@ -272,7 +285,7 @@ class Trainer:
                 c = spread_positions(circuit, single, c)
             done += 1
             progress(done / len(self._diagonals))
-            return single.truncate(single.rescale(c), circuit.solve_level)
+            return self._divided(single, c)
 
         diagonals = evaluator.map(finish, self._diagonals)
         self._diagonals = []

@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cipherlens.errors import InputError
+from cipherlens.errors import InputError, PlanError
 from cipherlens.features.base import BaseFeatures, Progress, choose, extract
 from cipherlens.features.feature_map import FeatureMap
 from cipherlens.features.images import ImageSource
 from cipherlens.features.labels import Labels, label_names, number_labels, read_labels
 from cipherlens.features.whitening import check_features
 from cipherlens.learning.bounds import FEWEST_IMAGES, RIDGE, SHRINKAGE, choose_bounds, clear_subsample
+from cipherlens.learning.circuit import Circuit
 from cipherlens.learning.learners import LearnerKind, LearnerSpec
 from cipherlens.learning.task import PublicTask
 from cipherlens.planning.calibration import speed
 from cipherlens.planning.cost import forecast
-from cipherlens.planning.rings import choose_parameters, score_bits
+from cipherlens.planning.rings import parameters_for, score_bits
 from cipherlens.planning.task import PrivateNotes, Task
 from cipherlens.scheme.arguments import whole_number
 from cipherlens.scheme.engine import Engine, usable_cores
@@ -62,6 +63,7 @@ def plan(
     shrinkage: float = SHRINKAGE,
     clear: int | None = None,
     queries: int | None = None,
+    most_images: int | None = None,
     ring_dimension: int | None = None,
     seed: int = 0,
     threads: int | None = None,
@@ -75,7 +77,8 @@ def plan(
     `cipherlens.features.base.choose`), "table" or an ONNX model's path. dimension: columns D, a power of two.
     ridge: lambda. steps: Chebyshev steps T. shrinkage: of the whitening. clear: how many training images serve for
     statistics, at most (and by default) a quarter of them. queries: images to forecast classifying for.
-    ring_dimension: instead of the smallest that fits. seed: of every random choice. threads: cores by default.
+    most_images: training images that there will ever be, contributors' among them; as many as are given, and some millions
+    in any case. ring_dimension: instead of the smallest that fits. seed: of every random choice. threads: cores by default.
 
     Nothing leaves the machine. Raises InputError for images, labels or numbers that cannot be used, PlanError when no
     ring fits.
@@ -83,6 +86,7 @@ def plan(
     threads = usable_cores() if threads is None else whole_number(threads, "The number of threads", least=1)
     clear = None if clear is None else whole_number(clear, "The number of clear images")
     queries = None if queries is None else whole_number(queries, "The number of queries", least=0)
+    most_images = None if most_images is None else whole_number(most_images, "The most images", least=1)
     ring_dimension = None if ring_dimension is None else whole_number(ring_dimension, "The ring dimension")
     examples = read_examples(images, labels, table=features == "table")
     count = len(examples.labels.numbers)
@@ -95,7 +99,10 @@ def plan(
         progress=progress,
     )  # fmt: skip
     counts = np.bincount(examples.labels.numbers, minlength=spec.classes)
-    parameters = choose_parameters(spec, ring_dimension, room=score_bits(spec, counts))
+    most = max(count, most_images or 0)
+    parameters = parameters_for(spec, most, ring_dimension, room=score_bits(spec, counts))
+    if most > (limit := Circuit(parameters, spec).most_images):
+        raise PlanError(f"one training averages up to {limit:,} images, not {most:,}; use fewer")
     public = PublicTask(parameters, spec, os.urandom(16).hex())
     measured = speed(Engine(parameters), threads)
     cost = forecast(public, count, count if queries is None else queries, measured, threads)

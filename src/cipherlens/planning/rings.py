@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipherlens.errors import PlanError
+from cipherlens.learning.circuit import Circuit
 from cipherlens.learning.learners import LearnerSpec
 from cipherlens.scheme.parameters import Parameters
 from cipherlens.scheme.security import LARGEST_MODULUS_BITS
@@ -70,18 +71,34 @@ def _cost(limbs: int, digit: int, special: int) -> int:
     return limbs + digits * (limbs + special) - limbs + 2 * special + 2 * limbs
 
 
-def choose_parameters(spec: LearnerSpec, ring_dimension: int | None = None, *, room: int = SCORE_BITS) -> Parameters:
+def parameters_for(
+    spec: LearnerSpec, images: int, ring_dimension: int | None = None, *, room: int = SCORE_BITS
+) -> Parameters:
+    """As `choose_parameters`, with a level to spare where so many training images need it.
+
+    Raises:
+        PlanError: no ring has the levels and slots.
+    """
+    parameters = choose_parameters(spec, ring_dimension, room=room)
+    if images > Circuit(parameters, spec).most_images:
+        parameters = choose_parameters(spec, ring_dimension, room=room, spare=1)
+    return parameters
+
+
+def choose_parameters(
+    spec: LearnerSpec, ring_dimension: int | None = None, *, room: int = SCORE_BITS, spare: int = 0
+) -> Parameters:
     """Parameters at 128-bit security for one learner.
 
     Tries ring dimensions from 2^12 upwards (or only the given one) and, on the first that fits, takes the digit that
-    makes a key switch cheapest. room: bits for scores, see `score_bits`.
+    makes a key switch cheapest. room: bits for scores, see `score_bits`. spare: levels more than the learner needs.
 
     Raises:
         PlanError: no ring up to 2^16 has the levels and slots.
     """
     if ring_dimension is not None and ring_dimension not in RINGS:
         raise PlanError(f"there is no ring of dimension {ring_dimension}; choose one of {', '.join(map(str, RINGS))}")
-    levels, first = spec.score_levels, first_prime_bits(spec, room)
+    levels, first = spec.score_levels + spare, first_prime_bits(spec, room)
     for n in RINGS if ring_dimension is None else (ring_dimension,):
         limit = LARGEST_MODULUS_BITS[n]
         if n // 2 < spec.dimension * max(spec.columns, 2):
