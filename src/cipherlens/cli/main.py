@@ -11,7 +11,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run `cipherlens` with these arguments; returns the exit status.
 
     0 success; 1 a refusal or failure, explained in one sentence on stderr; 2 arguments that make no command;
-    130 interrupted, 143 and 129 ended by SIGTERM and SIGHUP. `recompute` and `doctor` use 1 for a result that differs and for kernels that fail.
+    130 interrupted, 143 and 129 ended by SIGTERM and SIGHUP. `recompute` and `doctor` use 1 for a result that differs
+    and for kernels that fail.
     """
     from cipherlens.cli.failures import INTERRUPTED, end_cleanly_on_signals, report
 

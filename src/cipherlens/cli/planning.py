@@ -125,7 +125,7 @@ def plan(
             )
     usage = None
     if (remote := Remote.of(server, token_file, insecure_http)) is not None:
-        # Before planning: an address or token that is wrong costs no minutes, and the server sees no time that planning took.
+        # Before planning: a wrong address or token costs no minutes, and the server sees no time that planning took.
         with remote.connect() as connection:
             usage = connection.usage()
     source = open_images(images, output, table=features == "table", skip_broken=skip_broken)

@@ -21,8 +21,8 @@ FACTOR_ERROR = 1e-3
 ten times as much."""
 
 SECOND_DIVISION = 1 << 17
-"""A second division, where there is one. As a factor it is a prime of 34 bits over this, so accurate to 2^-18, and before it
-the means are so many times larger: far below what the modulus has room for."""
+"""A second division, where there is one. As a factor it is a prime of 34 bits over this, so accurate to 2^-18, and
+before it the means are so many times larger: far below what the modulus has room for."""
 
 LARGEST_COUNT = 1 << 40
 """Images: the sums of so many squares, at the scale of a product, take 110 bits."""

@@ -171,7 +171,10 @@ class Trainer:
         progress: Progress | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> EncryptedModel:
-        """Train on `total` batches, of which `batches` are those that `restore` did not bring. progress: see `Progress`."""
+        """Train on `total` batches, of which `batches` are those that `restore` did not bring.
+
+        progress: see `Progress`.
+        """
         report = progress or (lambda stage, share: None)
         for _ in self.take(batches):
             if checkpoints is not None and checkpoints.due():

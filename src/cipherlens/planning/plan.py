@@ -77,8 +77,9 @@ def plan(
     `cipherlens.features.base.choose`), "table" or an ONNX model's path. dimension: columns D, a power of two.
     ridge: lambda. steps: Chebyshev steps T. shrinkage: of the whitening. clear: how many training images serve for
     statistics, at most (and by default) a quarter of them. queries: images to forecast classifying for.
-    most_images: training images that there will ever be, contributors' among them; as many as are given, and some millions
-    in any case. ring_dimension: instead of the smallest that fits. seed: of every random choice. threads: cores by default.
+    most_images: training images that there will ever be, contributors' among them; by default as many as are given, and
+    up to a million in any case.
+    ring_dimension: instead of the smallest that fits. seed: of every random choice. threads: cores by default.
 
     Nothing leaves the machine. Raises InputError for images, labels or numbers that cannot be used, PlanError when no
     ring fits.

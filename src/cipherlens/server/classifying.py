@@ -29,8 +29,8 @@ def classify(
 ) -> Reply:
     """Encrypted scores of encrypted images under an encrypted model.
 
-    Arguments as for `train`; of the evaluation keys only those of `Circuit.score_requests` are used. The same inputs give the same bytes on every machine, with any number of threads
-    and on any cluster.
+    Arguments as for `train`; of the evaluation keys only those of `Circuit.score_requests` are used. The same inputs give
+    the same bytes on every machine, with any number of threads and on any cluster.
 
     Raises:
         KeyMismatch: model, data and keys that do not belong together.
