@@ -89,7 +89,7 @@ def _draw_panel(axes: Axes, records: Sequence[Record], operation: str, title: st
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
     if ends:
-        for library, place in _apart(ends, 1.22).items():
+        for library, place in _apart(ends, 1.35).items():
             axes.annotate(
                 library,
                 (max(record.ring_dimension for record in records), place),
