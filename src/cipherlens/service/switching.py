@@ -131,7 +131,9 @@ class Switching:
         try:
             for source_id, result in done.items():
                 with self._database.reading() as session:
-                    source = session.get_one(File, source_id)
+                    source = session.get(File, source_id)
+                    if source is None:  # deleted meanwhile, which is found out where it counts
+                        continue
                     same = _same(session, source, result)
                 what = source.space, result.sha256
                 if same is None and what not in chosen:
