@@ -65,6 +65,7 @@ class FakeService:
         sent: every byte of every request's body, for looking for what must not be there.
         work: what a job does before it computes, with its values.
         usage: what is answered about the tenant's quota.
+        retry_after: what faults say in this header.
     """
 
     folder: Path
@@ -79,6 +80,7 @@ class FakeService:
     work: Callable[[dict[str, Any]], None] = lambda job: None
     usage: dict[str, Any] = field(default_factory=dict)
     url: str = ""
+    retry_after: str | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def fail(self, match: str, action: int | str, times: int = 1) -> None:
@@ -169,7 +171,9 @@ class FakeService:
         return as_json({"dataset_id": known})
 
     def append(self, dataset_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
-        self.datasets[dataset_id].append(json.loads(body)["file_id"])
+        file_id = json.loads(body)["file_id"]
+        if file_id not in self.datasets[dataset_id]:
+            self.datasets[dataset_id].append(file_id)
         return as_json({"dataset_id": dataset_id})
 
     def delete_dataset(self, dataset_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
@@ -305,6 +309,8 @@ class Handler(BaseHTTPRequestHandler):
         except Refused as refusal:
             status, more = refusal.status, {"Content-Type": "application/json"}
             content = json.dumps({"error": {"kind": "Refused", "message": str(refusal)}}).encode()
+            if self.service.retry_after is not None:
+                more["Retry-After"] = self.service.retry_after
         if fault == "late":
             self.close_connection = True
             return

@@ -120,7 +120,7 @@ def test_data_sets(work: Workflow, service: FakeService, server: Connection) -> 
     data_set = server.create_data_set([file])
     assert server.create_data_set([file]) == data_set
     server.append(data_set, file)
-    assert service.datasets[data_set] == [file.id, file.id]
+    assert service.datasets[data_set] == [file.id]  # it stays where it is
     server.fit(file, keys_file(work))
     assert [file.id] in service.datasets.values()  # and not what was appended to
     with pytest.raises(InputError, match="given twice"):
@@ -166,15 +166,15 @@ def test_idempotent_calls_are_tried_again(
 
 
 @pytest.mark.parametrize("action", ["drop", "late", 503])
-def test_appending_is_never_repeated(
+def test_appending_is_repeated_and_counts_once(
     work: Workflow, service: FakeService, server: Connection, action: int | str
 ) -> None:
+    data_set = server.create_data_set([server.upload(work / "query.cl")])
     file = server.upload(work / "data.cl")
-    data_set = server.create_data_set([file])
     service.fail("POST .*/append", action, times=1)
-    with pytest.raises(ServerError):
-        server.append(data_set, file)
-    assert service.count("POST .*/append") == 1
+    server.append(data_set, file)
+    assert service.count("POST .*/append") == 2
+    assert service.datasets[data_set].count(file.id) == 1
 
 
 def test_patience_ends(work: Workflow, service: FakeService) -> None:
@@ -189,6 +189,18 @@ def test_patience_ends(work: Workflow, service: FakeService) -> None:
     assert all(0 < pause <= Patience().longest for pause in pauses)
     assert pauses[-1] > pauses[0]
     assert Patience().pause(1, 7.0) == 7.0
+
+
+def test_a_server_that_says_how_long_is_waited_for(work: Workflow, service: FakeService) -> None:
+    """Longer than one that just fails, and not for ever."""
+    pauses: list[float] = []
+    service.retry_after = "1"
+    service.fail("GET .*", 503, times=1000)
+    http = Http(service.url, TOKEN, patience=Patience(asked=100.0), sleep=pauses.append)
+    with pytest.raises(ServerError, match="503"):
+        http.json("GET", "/v1/jobs", idempotent=True)
+    http.close()
+    assert pauses == [1.0] * (100 + Patience().tries - 1)
 
 
 def test_the_same_inputs_are_the_same_job(work: Workflow, service: FakeService, server: Connection) -> None:

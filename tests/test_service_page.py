@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from browser import CHROMIUM, Browser, browser
@@ -14,6 +16,7 @@ from service_world import Material, Owner, in_process, make_material, token
 from cipherlens.service.database import Database
 from cipherlens.service.jobs import Jobs
 from cipherlens.service.pieces import Store
+from cipherlens.service.schemas import JobInfo
 from cipherlens.service.settings import Settings
 from cipherlens.service.worker import Worker
 
@@ -147,6 +150,13 @@ def view_agrees(owner: Owner, dataset: str, material: Material) -> None:
     view = owner.done("GET", f"/v1/datasets/{dataset}/view")
     assert (view["images"], view["classes"], view["files"]) == (512, [256, 256], 2)
     assert view["size"] == sum(part.stat().st_size for part in material.parts)
+
+
+def test_every_kind_of_job_has_a_name() -> None:
+    script = (files("cipherlens.service") / "page" / "page.js").read_text(encoding="utf-8")
+    names = re.search(r"textContent = \{ (train: .*) \}\[job\.kind\]", script)
+    assert names is not None
+    assert set(re.findall(r"(\w+):", names[1])) == set(get_args(JobInfo.model_fields["kind"].annotation))
 
 
 @needs_chromium

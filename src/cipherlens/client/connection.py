@@ -117,9 +117,9 @@ class Connection:
         return self._data_set("data set", files)
 
     def append(self, data_set: str, images: Images, *, progress: Progress | None = None) -> None:
-        """Upload images and append them to a data set. Not repeated by itself, since images could count twice."""
+        """Upload images and append them to a data set; what is in it already stays where it is, and counts once."""
         file = self.upload(images, progress=progress)
-        self._http.json("POST", f"/v1/datasets/{check_id(data_set)}/append", {"file_id": file.id}, idempotent=False)
+        self._http.json("POST", f"/v1/datasets/{check_id(data_set)}/append", {"file_id": file.id}, idempotent=True)
 
     def delete_data_set(self, data_set: str) -> None:
         """Delete a data set; one that is gone already is no failure."""

@@ -48,17 +48,19 @@ class Patience:
         tries: in all, once the server has answered anything.
         first_tries: before it ever has, when the address may simply be wrong.
         first, longest: seconds before the second try, and at most before any.
+        asked: seconds to wait in all where the server says how long; only beyond that such answers count as tries.
     """
 
     tries: int = 8
     first_tries: int = 3
     first: float = 0.25
     longest: float = 10.0
+    asked: float = 3600.0
 
     def pause(self, attempt: int, asked: float | None) -> float:
         """Seconds to wait after a failed attempt, counted from 1; `asked` is what the server wants."""
         if asked is not None:
-            return min(asked, 6 * self.longest)
+            return min(max(asked, self.first), 6 * self.longest)
         return min(self.longest, self.first * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1.0)
 
 
@@ -170,7 +172,7 @@ class Http:
         most: int = LARGEST_ANSWER,
     ) -> Answer:
         """Call with bytes; an answer of more than `most` bytes is refused. Other arguments and errors as for `json`."""
-        attempt = 0
+        attempt, waited = 0, 0.0
         while True:
             attempt += 1
             asked = None
@@ -187,7 +189,11 @@ class Http:
             tries = self._patience.tries if self._reached else self._patience.first_tries
             if not (again and idempotent) or attempt >= tries:
                 raise failure from None
-            self._sleep(self._patience.pause(attempt, asked))
+            pause = self._patience.pause(attempt, asked)
+            if asked is not None and waited < self._patience.asked:
+                attempt -= 1  # it is at work on something that takes its time, such as putting a large file together
+                waited += pause
+            self._sleep(pause)
             if self._closed.is_set():
                 raise failure from None
 

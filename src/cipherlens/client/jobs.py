@@ -23,7 +23,7 @@ class Job:
 
     Attributes:
         id: 32 hexadecimal digits.
-        kind: train, classify or switch.
+        kind: train, classify, evaluate or switch.
         state: queued, running, done, failed or cancelled.
         stage: what it does, in words; the state before it does anything.
         progress: share of its work that is done, 0 to 1.

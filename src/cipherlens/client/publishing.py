@@ -300,12 +300,6 @@ class PublishingConnection(Connection):
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
-    def _list(self, path: str, name: str) -> list[dict[str, Any]]:
-        listed = (self._http.json("GET", path, idempotent=True) or {}).get(name)
-        if not isinstance(listed, list) or not all(isinstance(values, dict) for values in listed):
-            raise ServerError(f"the server does not list its {name}; check that it is a Cipherlens server")
-        return listed
-
     def _fetching(self, file_id: str | None) -> Callable[[Path], bool]:
         def fetch(path: Path) -> bool:
             file = None if file_id is None else find(self._http, file_id)

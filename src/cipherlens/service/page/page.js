@@ -101,7 +101,7 @@ function showJob(job) {
   const ended = !UNFINISHED.includes(job.state);
   latest.set(job.job_id, job);
   item.classList.toggle("ended", ended);
-  item.querySelector(".kind").textContent = { train: "Training", classify: "Classification", switch: "Change of key" }[job.kind] ?? job.kind;
+  item.querySelector(".kind").textContent = { train: "Training", classify: "Classification", evaluate: "Evaluation", switch: "Change of key" }[job.kind] ?? job.kind;
   const pill = item.querySelector(".state");
   pill.textContent = job.state;
   pill.className = `pill state ${PILLS[job.state] ?? ""}`;
