@@ -35,7 +35,10 @@ KINDS = ("evaluation_keys", "images", "switching_key")
 
 
 def fuzz(examples: int) -> settings:
-    """So many random uploads; what fails is not made smaller, because each takes its time."""
+    """So many random uploads, each of which takes its time; `test_wire_fuzz.py` has the readers' ten thousand.
+
+    What fails is not made smaller.
+    """
     return settings(
         max_examples=examples,
         deadline=None,
@@ -134,14 +137,14 @@ def test_an_undamaged_file_is_taken(world: World, kind: str) -> None:
         assert other == kind or not world.send(other, world.files[kind])
 
 
-@fuzz(60)
+@fuzz(30)
 @given(kinds, edits)
 def test_damaged_bytes(world: World, kind: str, changes: list[tuple[int, int, bytes]]) -> None:
     content = damaged(world.files[kind], changes)
     assert not content or world.send(kind, content) == (content == world.files[kind])
 
 
-@fuzz(120)
+@fuzz(40)
 @given(kinds, edits)
 def test_damaged_headers_with_matching_digests(world: World, kind: str, changes: list[tuple[int, int, bytes]]) -> None:
     fields, body = world.parts[kind]
@@ -150,14 +153,14 @@ def test_damaged_headers_with_matching_digests(world: World, kind: str, changes:
     world.send(kind, raw(damaged(text, changes), body))
 
 
-@fuzz(40)
+@fuzz(20)
 @given(kinds, edits)
 def test_damaged_bodies_with_matching_digests(world: World, kind: str, changes: list[tuple[int, int, bytes]]) -> None:
     fields, body = world.parts[kind]
     world.send(kind, join(json.loads(json.dumps(fields)), damaged(body, changes)))
 
 
-@fuzz(180)
+@fuzz(60)
 @given(kinds, st.integers(0), values, st.booleans(), st.booleans())
 def test_other_values_with_matching_digests(
     world: World, kind: str, place: int, value: Any, inner: bool, remove: bool
@@ -172,7 +175,7 @@ def test_other_values_with_matching_digests(
     world.send(kind, join(fields, body))
 
 
-@fuzz(20)
+@fuzz(10)
 @given(kinds, st.binary(min_size=1, max_size=300), st.binary(max_size=300))
 def test_noise(world: World, kind: str, content: bytes, header: bytes) -> None:
     assert not world.send(kind, content, header)

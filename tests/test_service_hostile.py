@@ -28,6 +28,8 @@ IDLE = 300
 """Connections that somebody opens and leaves."""
 
 STALL = 1.5
+ESTABLISHED = "01"
+"""As the kernel lists it."""
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +124,48 @@ def test_a_head_that_drips(service: Service, owner: Owner) -> None:
     assert raw(service, b"GET /v1/jobs HTTP/1.1\r\nX-Slow: ", *[b"a"] * 400, pause=0.2) == b""
     assert time.monotonic() - started < 60  # 400 bytes would take 80 s
     assert owner.done("GET", "/v1/jobs") is not None
+
+
+def is_open(*ports: int) -> bool:
+    """Whether the end of a connection that has the first of these ports is still somebody's."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [f"{port:04X}" for port in ports] in [
+        [address.rpartition(":")[2] for address in line[1:3]] for line in lines if line[3] == ESTABLISHED
+    ]
+
+
+def test_a_client_that_does_not_read_is_let_go(service: Service, secret: str, owner: Owner, material: Material) -> None:
+    """It asks for more than the system takes into its buffers, and then looks away."""
+    file_id = owner.upload(material.keys, "evaluation_keys")
+    ask = f"GET /v1/files/{file_id} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {secret}\r\n\r\n".encode()
+    with connect(service) as connection:
+        ends = connection.getpeername()[1], connection.getsockname()[1]
+        connection.sendall(ask * 8)
+        assert is_open(*ends)
+        deadline = time.monotonic() + 10 * STALL
+        while is_open(*ends) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not is_open(*ends)
+    with connect(service) as connection:  # one that reads slowly is none of these
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        connection.sendall(ask)
+        started, received = time.monotonic(), 0
+        while time.monotonic() < started + 1.5 * STALL:
+            received += len(connection.recv(1 << 15))
+            time.sleep(0.05)
+        size = material.keys.stat().st_size
+        while received < size:
+            chunk = connection.recv(1 << 20)
+            assert chunk
+            received += len(chunk)
+
+
+def test_as_many_files_as_the_system_allows(service: Service) -> None:
+    """A data set has up to a thousand, and the limit that shells set is often not more."""
+    for pid in service.children("web") + service.children("worker"):
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        soft, hard = next(line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open files"))
+        assert soft == hard
 
 
 def test_idle_connections_do_not_keep_others_out(service: Service, owner: Owner, material: Material) -> None:

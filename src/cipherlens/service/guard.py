@@ -18,14 +18,11 @@ from cipherlens.service.database import Database
 from cipherlens.service.errors import Invalid, TimedOut, TooLarge, Unauthorized, UnsupportedEncoding, problem, status_of
 from cipherlens.service.logging import defect, say
 from cipherlens.service.metrics import Metrics
-from cipherlens.service.settings import PIECE_BYTES
+from cipherlens.service.settings import PIECE_BYTES, SLOWEST
 from cipherlens.service.tokens import authenticate
 
 LARGEST_DECLARATION = 8 << 20
 LARGEST_MESSAGE = 1 << 16
-SLOWEST = 8192
-"""Bytes a second that a body must at least have on average, after a first stall's time."""
-
 OPEN = frozenset({"/v1/identity"})
 """Paths that need no token though they are part of the interface."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import threading
+from contextlib import suppress
 
 from cipherlens.service.settings import Settings
 
@@ -12,6 +14,13 @@ from cipherlens.service.settings import Settings
 def read_settings() -> Settings:
     """The settings, from standard input."""
     return Settings.model_validate_json(sys.stdin.buffer.read())
+
+
+def open_many_files() -> None:
+    """Let this process, and those that it starts, have as many files open as the system allows: data sets have many."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems call it unlimited, and then do not allow that
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def end_with_parent(pipe: int) -> None:

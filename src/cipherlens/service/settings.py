@@ -12,6 +12,9 @@ from cipherlens.errors import InputError
 PIECE_BYTES = 4 << 20
 """Files travel in pieces of this size; the last one may be shorter."""
 
+SLOWEST = 8192
+"""Bytes a second, on average, that a client must send of a body and take of an answer, after a first stall's time."""
+
 LOOPBACK_NAMES = ("localhost",)
 
 
@@ -33,7 +36,9 @@ class Settings(BaseModel):
         quota_memory: what one job may take, by forecast.
         lease_seconds: after so long without a sign of life a worker's job is given to another.
         checkpoint_seconds: work between two checkpoints of a training.
-        stall_seconds: how long a client may send nothing in mid-request.
+        stall_seconds: how long a client may send nothing in mid-request, take nothing of an answer, or leave a connection
+            idle.
+        grace_seconds: how long requests that are under way may go on once the service is to stop.
         retention_days: files older than that are deleted with everything derived; None keeps them. Tenants may have a
             limit of their own.
         sweep_seconds: between two looks at what has to go.
@@ -60,6 +65,7 @@ class Settings(BaseModel):
     lease_seconds: float = Field(default=10.0, gt=0)
     checkpoint_seconds: float = Field(default=30.0, ge=0)
     stall_seconds: float = Field(default=30.0, gt=0)
+    grace_seconds: float = Field(default=10.0, ge=0)
     upload_days: float = Field(default=7.0, gt=0)
     retention_days: float | None = Field(default=None, gt=0)
     sweep_seconds: float = Field(default=60.0, gt=0)

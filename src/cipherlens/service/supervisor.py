@@ -21,6 +21,7 @@ from cipherlens.service.errors import Unavailable
 from cipherlens.service.jobs import Jobs
 from cipherlens.service.logging import configure, say
 from cipherlens.service.pieces import make_folder
+from cipherlens.service.process import open_many_files
 from cipherlens.service.settings import Settings
 from cipherlens.service.storage import open_store
 from cipherlens.service.sweep import Sweeper
@@ -72,6 +73,7 @@ class Supervisor:
         """
         self._settings.check_listening()
         configure("supervisor")
+        open_many_files()
         with locked(self._settings.data) as lock, _listen(self._settings) as (server, url):
             database = Database(self._settings.data, self._settings.database)
             store = open_store(self._settings.data, self._settings.storage, self._settings.cache_bytes)

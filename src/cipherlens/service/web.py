@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from math import ceil
 
 import uvicorn
 
@@ -16,8 +17,6 @@ from cipherlens.service.settings import Settings
 
 LONGEST_HEADERS = 32 << 10
 MOST_CONNECTIONS = 512
-KEEP_ALIVE_SECONDS = 30
-GRACE_SECONDS = 10
 
 
 def make_server(settings: Settings, database: Database) -> uvicorn.Server:
@@ -33,8 +32,8 @@ def make_server(settings: Settings, database: Database) -> uvicorn.Server:
         proxy_headers=False,
         limit_concurrency=MOST_CONNECTIONS,
         h11_max_incomplete_event_size=LONGEST_HEADERS,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=ceil(settings.stall_seconds),
+        timeout_graceful_shutdown=ceil(settings.grace_seconds),
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )
