@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -361,8 +364,18 @@ def test_the_client_and_the_commands(
         return said.out + said.err
 
     assert "evaluation keys" in run("stored", *remote)
-    monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
-    assert "nothing was deleted" in run("delete", "--data", str(material.parts[0]), *remote, status=1)
+    for answer in (io.StringIO("n\n"), io.StringIO(), None):
+        monkeypatch.setattr(sys, "stdin", answer)
+        said = run("delete", "--data", str(material.parts[0]), *remote, status=1)
+        assert "nothing was deleted" in said and "defect" not in said
+
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(readline=interrupted))
+    with pytest.raises(SystemExit, match="130"):
+        main(("delete", "--data", str(material.parts[0]), *remote))
+    assert "interrupted" in capsys.readouterr().err
     assert world.owner.done("GET", "/v1/usage")["stored"].keys() == {"images", "evaluation_keys"}
     said = run("delete", "--data", str(material.parts[0]), "--yes", "--receipt", "r.json", *remote)
     assert "will go: 1 file of images" in said

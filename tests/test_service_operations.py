@@ -267,6 +267,15 @@ def test_every_route_says_how_it_refuses() -> None:
                 assert {"401", "404", "422"} <= set(about["responses"]), f"{method} {path}"
 
 
+@pytest.mark.parametrize("days", ["nan", "inf", "-inf", "0"])
+def test_a_retention_is_a_number_of_days(days: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (("serve",), ("token", "create", "--tenant", "t")):
+        assert main((*command, "--data", str(tmp_path / "data"), "--retention-days", days)) in (1, 2)  # 2 is Typer's
+        said = capsys.readouterr().err
+        assert "retention" in said and "defect" not in said
+    assert not (tmp_path / "data" / NAME).exists()
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="Debian's package systemd is not installed")
 def test_the_systemd_unit(tmp_path: Path) -> None:
     text = (ROOT / "packaging" / "cipherlens.service").read_text()
@@ -318,7 +327,7 @@ def test_a_backup_of_a_running_service_goes_on_elsewhere(tmp_path: Path, materia
 
 def test_a_stop_lets_uploads_finish_and_ends_streams(tmp_path: Path, material: Material) -> None:
     """And a client that stalls in mid-upload does not hold it up beyond the grace."""
-    with serving(tmp_path / "data", stall_seconds=60) as service:
+    with serving(tmp_path / "data", stall_seconds=60, grace_seconds=2) as service:
         secret = token(service.data)
         with client(service.url, secret, patience=20) as owner:
             files = [owner.upload(part) for part in material.parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,7 +63,7 @@ def delete(
     with Remote(server, token_file, insecure_http).connect() as connection:
         plan = _plan(connection, data, data_set, evaluation_keys)
         _show(output, plan)
-        if not yes and not typer.confirm("Delete all of this for good?", err=True):
+        if not yes and not _confirmed("Delete all of this for good?"):
             raise InputError("nothing was deleted; say yes, or give --yes, to delete")
         signed = connection.erase(plan)
     if receipt is not None:
@@ -223,6 +224,13 @@ def _show(output: Output, plan: DeletionPlan) -> None:
         output.note(f"will be cancelled: {plural(plan.unfinished, 'job')} of these")
     if plan.shrunk:
         output.note(f"will lose files and stay: {plural(plan.shrunk, 'data set')}")
+
+
+def _confirmed(question: str) -> bool:
+    """Whether the answer on stdin is yes; no answer is none. (Typer's own question makes Ctrl-C and a missing stdin one.)"""
+    print(f"{question} [y/N]: ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline() if sys.stdin is not None else ""
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _facts(signed: SignedReceipt) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -130,6 +131,7 @@ def create(
     from cipherlens.service.tokens import Scope, create_token
 
     output = Output(as_json)
+    days = _days(retention_days)
     make_folder(data.absolute())
     opened = Database(data.absolute(), _secret(database))
     token = create_token(
@@ -139,7 +141,7 @@ def create(
         Scope(scope.value),
         dataset,
         note,
-        _days(retention_days),
+        days,
         publication_id=publication,
     )
     opened.close()
@@ -235,6 +237,11 @@ def _head(text: str | None) -> Head | None:
 
 
 def _days(days: float | None) -> float | None:
+    """Raises InputError for what is no number of days to keep anything."""
+    if days is not None and not isfinite(days):
+        raise InputError(
+            f"a retention of {days} days is none; give a number, or leave --retention-days away to keep all"
+        )
     if days == 0:
         raise InputError("a retention of 0 days would delete files while they arrive; give a larger number")
     return days
