@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +17,15 @@ import pytest
 from pydantic import SecretStr
 from service_world import Material, Owner, in_process, make_material, manifest, split, token
 
+import cipherlens as cl
+from cipherlens.learning.encrypted_images import EncryptedImages
 from cipherlens.service.database import Database, File, Tenant
 from cipherlens.service.jobs import Jobs
 from cipherlens.service.pieces import Store
 from cipherlens.service.settings import PIECE_BYTES, Settings
 from cipherlens.service.sweep import Sweeper
 from cipherlens.service.tokens import list_tokens, revoke_token
+from cipherlens.wire.container import Reader
 from cipherlens.wire.layout import Kind, compose, parse, place
 
 
@@ -38,6 +44,7 @@ class World:
     http: Any
     owner: Owner
     stranger: Owner
+    secret: str
 
     def token(self, dataset: str | None = None) -> str:
         return token(self.data, dataset=dataset, url=self.url)
@@ -56,7 +63,7 @@ def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
     owner, stranger = token(data, url=url), token(data, "rival", url=url)
     database = Database(data, url)
     with in_process(Settings(data=data, database=url), database) as http:
-        yield World(data, url, database, http, Owner(http, owner), Owner(http, stranger))
+        yield World(data, url, database, http, Owner(http, owner), Owner(http, stranger), owner)
     database.close()
 
 
@@ -279,7 +286,8 @@ def test_a_contributor_only_adds(world: World, material: Material) -> None:
     contributor = world.other(world.token(dataset))
     second = contributor.upload(material.parts[1])
     grown = contributor.done("POST", f"/v1/datasets/{dataset}/append", json={"file_id": second})
-    assert grown["file_ids"] == [second]  # and not what others gave
+    own = contributor.done("GET", f"/v1/files/{second}/info")["images"]
+    assert (grown["file_ids"], grown["images"]) == ([second], own)  # and not what others gave, nor how much
     assert world.owner.done("GET", f"/v1/datasets/{dataset}")["file_ids"] == [first, second]
     assert contributor.upload(material.parts[0]) != first  # nor learns which files there are already
     for method, path in [
@@ -344,6 +352,90 @@ def test_quotas(world: World, material: Material) -> None:
             tenant.quota_bytes = material.parts[0].stat().st_size + 10
     world.owner.upload(material.parts[0])
     refused(world.owner.ask("POST", "/v1/files", json=manifest(material.parts[1], "images")), 413, "QuotaExceeded")
+
+
+def test_an_upload_cannot_grow_past_the_quota(world: World, material: Material) -> None:
+    """A lie about what a hash stands for comes out at the end; until then it has room for what it says, and no more."""
+    small, large = manifest(material.query, "images"), manifest(material.keys, "evaluation_keys")
+    with world.database.writing() as session:
+        for tenant in session.query(Tenant):
+            tenant.quota_bytes = large["size"] - 1
+    declared = world.owner.done("POST", "/v1/files", json=small)
+    refused(world.owner.ask("POST", "/v1/files", json=large | {"sha256": small["sha256"]}), 413, "QuotaExceeded")
+    world.owner.done("PUT", f"/v1/files/{declared['file_id']}/pieces/0", content=split(material.query.read_bytes())[0])
+    other = manifest(material.foreign, "images") | {"sha256": small["sha256"]}
+    assert world.owner.done("POST", "/v1/files", json=other)["file_id"] == declared["file_id"]
+    assert world.on_disk("pieces") == []  # which count for nothing, and so do not stay
+    assert world.owner.upload(material.query) == declared["file_id"]  # who tells the truth is not kept out
+
+
+@pytest.mark.usefixtures("database_url")
+def test_nobody_waits_for_a_file_that_is_put_together(
+    world: World, material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More completions of one file than there are threads: the service answers all the same, and both clients succeed."""
+    declared = world.owner.done("POST", "/v1/files", json=manifest(material.parts[0], "images"))
+    for index, piece in enumerate(split(material.parts[0].read_bytes())):
+        world.owner.done("PUT", f"/v1/files/{declared['file_id']}/pieces/{index}", content=piece)
+    begun, go_on, assemble = threading.Event(), threading.Event(), Store.assemble
+
+    def slowly(*arguments: Any) -> str:
+        begun.set()
+        assert go_on.wait(20)
+        return assemble(*arguments)
+
+    monkeypatch.setattr(Store, "assemble", slowly)
+    path = f"/v1/files/{declared['file_id']}/complete"
+    with ThreadPoolExecutor(50) as pool:
+        first = pool.submit(world.owner.ask, "POST", path)
+        assert begun.wait(20)
+        busy = [pool.submit(world.owner.ask, "POST", path).result(5) for _ in range(45)]
+        with cl.connect(str(world.http.base_url), world.secret) as patient:
+            waiting = pool.submit(patient.upload, material.parts[0])
+            assert world.http.get("/healthz", timeout=5).is_success
+            assert not waiting.done()
+            go_on.set()
+            assert waiting.result(20).id == first.result(20).json()["file_id"] == declared["file_id"]
+    assert {(answer.status_code, answer.headers["retry-after"]) for answer in busy} == {(503, "1")}
+    refused(busy[0], 503, "Busy")
+
+
+def test_an_upload_that_goes_on_is_not_forgotten(world: World, material: Material) -> None:
+    file_id = world.owner.done("POST", "/v1/files", json=manifest(material.keys, "evaluation_keys"))["file_id"]
+    first, second = split(material.keys.read_bytes())[:2]
+
+    def touched(after: float) -> bool:
+        """Whether a piece moves the time of an upload that was touched so many seconds ago."""
+        before = time.time() - after
+        with world.database.writing() as session:
+            session.get_one(File, file_id).touched = before
+        for index, piece in enumerate((first, second)):
+            world.owner.done("PUT", f"/v1/files/{file_id}/pieces/{index}", content=piece)
+        with world.database.reading() as session:
+            return session.get_one(File, file_id).touched > before
+
+    assert touched(after=4000)
+    assert not touched(after=1000)  # pieces are many, and each would be a write
+
+
+@pytest.mark.usefixtures("database_url")
+def test_the_view_of_many_files(world: World, material: Material, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file at a time is open, and no name is read."""
+    ids = [world.owner.upload(part) for part in material.parts]
+    dataset = world.owner.done("POST", "/v1/datasets", json={"file_ids": ids})["dataset_id"]
+    seen, read = [], Reader.read
+
+    def noted(self: Reader, name: str, *span: Any) -> Any:
+        targets = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+        seen.append((name, sum(target.startswith(str(world.data / "tenants")) for target in targets)))
+        return read(self, name, *span)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Reader, "read", noted)
+        view = world.owner.done("GET", f"/v1/datasets/{dataset}/view")
+    assert seen == [("labels", 2)] * 2  # held and read: two descriptors
+    assert (view["images"], view["classes"], view["files"]) == (512, [256, 256], 2)
+    assert view["names"] == sum(len(EncryptedImages.load(part).names) for part in material.parts)
 
 
 # ---- deletion, and what a crash leaves ------------------------------------------------------------------------------

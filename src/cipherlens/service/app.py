@@ -20,7 +20,7 @@ from cipherlens.service.audit import Audit
 from cipherlens.service.database import Database
 from cipherlens.service.datasets import Datasets
 from cipherlens.service.deletion import Deletions
-from cipherlens.service.errors import DiskFull, problem, status_of
+from cipherlens.service.errors import DiskFull, Refusal, problem, status_of
 from cipherlens.service.files import Files
 from cipherlens.service.guard import BodyRefused, Guard
 from cipherlens.service.identity import Identity
@@ -94,7 +94,10 @@ def _answer(status: int, kind: str, message: str) -> JSONResponse:
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     status = status_of(error) if isinstance(error, CipherlensError) else int(HTTPStatus.INTERNAL_SERVER_ERROR)
-    return _answer(status, type(error).__name__, str(error))
+    answer = _answer(status, type(error).__name__, str(error))
+    if isinstance(error, Refusal) and error.retry_after is not None:
+        answer.headers["Retry-After"] = str(error.retry_after)
+    return answer
 
 
 async def _http(_: Request, error: Exception) -> JSONResponse:

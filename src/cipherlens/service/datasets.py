@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from cipherlens.errors import InputError, KeyMismatch
-from cipherlens.learning.encrypted_images import EncryptedImages
+from cipherlens.learning.encrypted_images import ImagesHeader, check_images
 from cipherlens.service.database import Database, Dataset, DatasetFile, File, new_id
 from cipherlens.service.errors import Conflict, not_found
 from cipherlens.service.files import find_file
 from cipherlens.service.pieces import Store
 from cipherlens.service.schemas import MOST_FILES, DatasetInfo, DatasetView
 from cipherlens.service.tokens import Caller
-from cipherlens.wire.container import canonical_json
+from cipherlens.wire.container import Kind, Reader, canonical_json
 
 LISTED = 200
 
@@ -58,11 +58,17 @@ class Datasets:
             return _info(session, dataset)
 
     def append(self, caller: Caller, dataset_id: str, file_id: str) -> DatasetInfo:
-        """Add a file; one that is in the data set already stays where it is. Raises as `create`."""
+        """Add a file; one that is in the data set already stays where it is. Raises as `create`.
+
+        A contributor is told of this file alone: what others gave, and how much, is not theirs to see.
+        """
         with self._database.writing() as session:
-            dataset = find_dataset(session, caller, dataset_id)
-            _append(session, dataset, _labelled(session, caller, file_id))
-            return _info(session, dataset)
+            dataset, file = find_dataset(session, caller, dataset_id), _labelled(session, caller, file_id)
+            _append(session, dataset, file)
+            info = _info(session, dataset)
+            if caller.dataset_id is not None:
+                info = info.model_copy(update={"file_ids": [file_id], "images": file.images})
+            return info
 
     def info(self, caller: Caller, dataset_id: str) -> DatasetInfo:
         """What a data set holds. Raises NotFound."""
@@ -85,23 +91,32 @@ class Datasets:
         with self._database.reading() as session:
             ids = dataset_files(session, find_dataset(session, caller, dataset_id).id)
             files = {file.id: file for file in session.scalars(select(File).where(File.id.in_(ids)))}
-        with ExitStack() as opened:
-            try:
-                for i in ids:
-                    opened.enter_context(self._store.hold(caller.tenant_id, i, files[i].sha256))
-                images = [EncryptedImages.load(self._store.path(caller.tenant_id, i), verify=False) for i in ids]
-            except FileNotFoundError:  # deleted meanwhile
-                raise not_found("data set") from None
-        task = images[0].task
+        try:
+            seen = [self._look(files[i]) for i in ids]
+        except FileNotFoundError:  # deleted meanwhile
+            raise not_found("data set") from None
+        task, classes = seen[0][0].task, np.sum([counts for _, counts, _ in seen], axis=0)
         return DatasetView(
-            dataset_id=dataset_id, images=sum(part.images for part in images),
-            classes=np.sum([part.counts() for part in images], axis=0).tolist(),
-            size=sum(file.size for file in files.values()), names=sum(len(part.names) for part in images),
+            dataset_id=dataset_id, images=sum(about.images for about, _, _ in seen), classes=classes.tolist(),
+            size=sum(file.size for file in files.values()), names=sum(names for _, _, names in seen),
             files=len(files), first=min(file.created for file in files.values()),
             last=max(file.created for file in files.values()), learner=task.spec.kind, columns=task.spec.dimension,
             ridge=task.spec.ridge, steps=task.spec.steps, largest_eigenvalue=task.spec.upper,
             ring_dimension=task.parameters.ring_dimension,
         )  # fmt: skip
+
+    def _look(self, file: File) -> tuple[ImagesHeader, NDArray[np.int64], int]:
+        """A file's header, its images of each class and the bytes of its names; it is closed again, and of what it holds
+        the labels alone were read, since a data set may have a thousand files. Raises FileNotFoundError.
+        """
+        path = self._store.path(file.tenant_id, file.id)
+        with (
+            self._store.hold(file.tenant_id, file.id, file.sha256),
+            Reader.open(path, Kind.IMAGES, verify=False) as reader,
+        ):
+            about, labels = check_images(reader), reader.read("labels").astype(np.int64)
+            counts = np.bincount(labels[labels >= 0], minlength=about.task.spec.classes)
+            return about, counts, reader.shapes["names"][0]
 
 
 def find_dataset(session: Session, caller: Caller, dataset_id: str) -> Dataset:

@@ -8,9 +8,13 @@ from cipherlens.errors import CipherlensError, ServerError
 
 
 class Refusal(ServerError):
-    """A request that is not carried out. `status` is the HTTP status that says so."""
+    """A request that is not carried out.
+
+    `status` is the HTTP status that says so, `retry_after` the seconds after which the same request may well succeed.
+    """
 
     status = HTTPStatus.BAD_REQUEST
+    retry_after: int | None = None
 
 
 class Invalid(Refusal):
@@ -101,6 +105,12 @@ class Unavailable(Refusal):
     """Something that the service needs does not answer at present."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class Busy(Unavailable):
+    """The service is about to do what is asked for; it takes its time."""
+
+    retry_after = 1
 
 
 def not_found(what: str) -> NotFound:

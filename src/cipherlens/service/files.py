@@ -7,7 +7,7 @@ import io
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from cipherlens.service.database import (
     Tenant,
     new_id,
 )
-from cipherlens.service.errors import DiskFull, Invalid, QuotaExceeded, TooLarge, not_found
+from cipherlens.service.errors import Busy, DiskFull, Invalid, QuotaExceeded, TooLarge, not_found
 from cipherlens.service.headers import LARGEST_HEADER, Description, describe_file, describe_header
 from cipherlens.service.pieces import Incoming, Store
 from cipherlens.service.schemas import Declared, FileInfo, NewFile
@@ -34,6 +34,11 @@ from cipherlens.wire.container import Kind
 
 DIGEST_BYTES = 32
 STRIPES = 16
+"""Files that are put together at once, at most: fewer than the threads that answer everybody's requests."""
+
+TOUCH_SECONDS = 3600.0
+"""So often at most it is noted that pieces of an upload still arrive."""
+
 LISTED = 1000
 RESERVE_BYTES = 64 << 20
 """Room on the disk that uploads leave to the database and to results."""
@@ -41,8 +46,16 @@ RESERVE_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a piece belongs. `target` is None when the whole file is there already and needs no piece any more."""
+    """Where a piece belongs.
 
+    Attributes:
+        file_id, touched: its upload, and when that was touched last.
+        digest, length: what the piece must be.
+        target: None when the whole file is there already and needs no piece any more.
+    """
+
+    file_id: str
+    touched: float
     digest: bytes
     length: int
     target: Path | None
@@ -71,13 +84,10 @@ class Files:
             )
         about = describe_header(Kind(wanted.kind), _decoded(wanted.header), wanted.size)
         pieces = [bytes.fromhex(digest) for digest in wanted.pieces]
-        now = time.time()
+        now, dropped = time.time(), b""
         with self._database.writing() as session:
-            file = session.scalar(
-                select(File).where(
-                    File.tenant_id == caller.tenant_id, File.space == caller.space, File.sha256 == wanted.sha256
-                )
-            )
+            mine = (File.tenant_id == caller.tenant_id, File.space == caller.space, File.sha256 == wanted.sha256)
+            file = session.scalar(select(File).where(*mine).options(undefer(File.manifest)))
             if file is not None and file.state == "ready":
                 return Declared(file_id=file.id, state="ready", missing=[])
             if caller.dataset_id is not None:
@@ -87,11 +97,18 @@ class Files:
                 file = File(id=new_id(), tenant_id=caller.tenant_id, space=caller.space, sha256=wanted.sha256)
                 file.state, file.created = "uploading", now
                 session.add(file)
+            else:
+                if wanted.size > file.size:
+                    self._check_room(session, caller, wanted.size - file.size)
+                dropped = file.manifest
             file.size, file.manifest, file.touched = wanted.size, b"".join(pieces), now
             file.kind, file.parameters_id, file.key_id = about.kind.value, about.parameters_id, about.key_id
             file.task_id, file.images, file.labelled = about.task_id, about.images, about.labelled
             session.flush()
             file_id = file.id
+        # What was announced under this hash before may have been something else, whose pieces nobody waits for now.
+        if left := set(split(dropped)) - set(pieces):
+            self._release_pieces(caller.tenant_id, caller.space, left)
         missing = self._store.missing(caller.tenant_id, caller.space, pieces)
         return Declared(file_id=file_id, state="uploading", missing=missing)
 
@@ -104,7 +121,15 @@ class Files:
             raise not_found("piece")
         length = min(PIECE_BYTES, file.size - index * PIECE_BYTES)
         path = self._store.piece(caller.tenant_id, file.space, digests[index])
-        return Slot(digests[index], length, None if file.state == "ready" else path)
+        return Slot(file_id, file.touched, digests[index], length, None if file.state == "ready" else path)
+
+    def arrived(self, slot: Slot) -> None:
+        """Note that an upload goes on, so that it is not forgotten. Pieces are many, so not for each of them."""
+        now = time.time()
+        if now - slot.touched > TOUCH_SECONDS:
+            with self._database.writing() as session:
+                same = (File.id == slot.file_id, File.state == "uploading")
+                session.execute(update(File).where(*same).values(touched=now))
 
     def complete(self, caller: Caller, file_id: str) -> FileInfo:
         """Put the pieces together and check the whole; once more changes nothing.
@@ -112,33 +137,21 @@ class Files:
         Raises:
             NotFound: no such file.
             Incomplete: pieces are missing.
+            Busy: this file or another one is being put together; nobody waits for that in here, since it can take
+                minutes, and a thread that waits is missing to others.
             FormatError, SecurityError: the whole is not what was announced; the upload is forgotten.
         """
-        with self._assembling[int(file_id[:2], 16) % STRIPES]:
-            with self._database.reading() as session:
-                file = find_file(session, caller, file_id, manifest=True)
-            if file.state == "ready":
-                return file_info(file)
-            path = self._store.path(caller.tenant_id, file_id)
-            with Incoming(path) as incoming:
-                digest = self._store.assemble(caller.tenant_id, file.space, split(file.manifest), incoming.file)
-                incoming.file.flush()
-                try:
-                    self._check_whole(file, digest, incoming.path)
-                except CipherlensError:
-                    self._forget(caller, file)
-                    raise
-                incoming.keep()
-            self._store.publish(caller.tenant_id, file_id)
-            with self._database.writing() as session:
-                now = time.time()
-                same = (File.id == file_id, File.state == "uploading", File.manifest == file.manifest)
-                done = session.execute(update(File).where(*same).values(state="ready", touched=now))
-            if done.rowcount != 1:  # type: ignore[attr-defined]
-                self._store.remove(caller.tenant_id, file_id)
-                raise not_found("file")
-        self._release_pieces(caller.tenant_id, file.space, split(file.manifest))
-        return self.info(caller, file_id)
+        stripe = self._assembling[int(file_id[:2], 16) % STRIPES]
+        with self._database.reading() as session:
+            file = find_file(session, caller, file_id, manifest=True)
+        if file.state == "ready":
+            return file_info(file)
+        if not stripe.acquire(blocking=False):
+            raise Busy("the service is putting this file or another one together; ask again in a moment")
+        try:
+            return self._assemble(caller, file_id)
+        finally:
+            stripe.release()
 
     def info(self, caller: Caller, file_id: str) -> FileInfo:
         """What is known of a file. Raises NotFound."""
@@ -165,6 +178,33 @@ class Files:
         query = select(File).where(File.tenant_id == caller.tenant_id).order_by(File.created.desc()).limit(LISTED)
         with self._database.reading() as session:
             return [file_info(file) for file in session.scalars(query)]
+
+    def _assemble(self, caller: Caller, file_id: str) -> FileInfo:
+        """As `complete`, for who holds the file's stripe."""
+        with self._database.reading() as session:  # once more: the one before may have done it
+            file = find_file(session, caller, file_id, manifest=True)
+        if file.state == "ready":
+            return file_info(file)
+        path = self._store.path(caller.tenant_id, file_id)
+        with Incoming(path) as incoming:
+            digest = self._store.assemble(caller.tenant_id, file.space, split(file.manifest), incoming.file)
+            incoming.file.flush()
+            try:
+                self._check_whole(file, digest, incoming.path)
+            except CipherlensError:
+                self._forget(caller, file)
+                raise
+            incoming.keep()
+        self._store.publish(caller.tenant_id, file_id)
+        with self._database.writing() as session:
+            now = time.time()
+            same = (File.id == file_id, File.state == "uploading", File.manifest == file.manifest)
+            done = session.execute(update(File).where(*same).values(state="ready", touched=now))
+        if done.rowcount != 1:  # type: ignore[attr-defined]
+            self._store.remove(caller.tenant_id, file_id)
+            raise not_found("file")
+        self._release_pieces(caller.tenant_id, file.space, split(file.manifest))
+        return self.info(caller, file_id)
 
     def _check_contribution(self, session: Session, caller: Caller, about: Description) -> None:
         dataset = session.get(Dataset, caller.dataset_id)
@@ -198,7 +238,7 @@ class Files:
                 session.delete(stored)
         self._release_pieces(caller.tenant_id, file.space, split(file.manifest))
 
-    def _release_pieces(self, tenant_id: str, space: str, digests: Sequence[bytes]) -> None:
+    def _release_pieces(self, tenant_id: str, space: str, digests: Iterable[bytes]) -> None:
         """Remove the pieces that no other upload of the space waits for."""
         with self._database.reading() as session:
             others = session.scalars(
@@ -230,7 +270,7 @@ def check_quota(session: Session, tenant_id: str, size: int) -> None:
     used = int(session.scalar(select(func.sum(File.size)).where(File.tenant_id == tenant_id)) or 0)
     if used + size > quota:
         raise QuotaExceeded(
-            f"this file has {size} bytes, and {max(0, quota - used)} of the quota of {quota} are left; delete files"
+            f"this takes {size} bytes, and {max(0, quota - used)} of the quota of {quota} are left; delete files"
         )
 
 

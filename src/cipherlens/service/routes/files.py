@@ -72,7 +72,7 @@ async def put_piece(request: Request, caller: Sender, file_id: str, index: str) 
     else:
         with Incoming(slot.target) as incoming:
             await _receive(request, incoming, slot)
-            await run_in_threadpool(_keep, request, caller, incoming)
+            await run_in_threadpool(_keep, request, caller, incoming, slot)
     return Response(status_code=204)
 
 
@@ -86,14 +86,18 @@ async def _receive(request: Request, incoming: Incoming, slot: Slot) -> None:
     incoming.require(slot.digest)
 
 
-def _keep(request: Request, caller: Caller, incoming: Incoming) -> None:
+def _keep(request: Request, caller: Caller, incoming: Incoming, slot: Slot) -> None:
     still_valid(services(request).database, caller)
     incoming.keep()
+    services(request).files.arrived(slot)
 
 
 @router.post("/{file_id}/complete")
 def complete(request: Request, caller: Sender, file_id: str) -> FileInfo:
-    """Put the pieces together and check the whole; only then the file is there."""
+    """Put the pieces together and check the whole; only then the file is there.
+
+    503 with `Retry-After` while that is under way for another request.
+    """
     return services(request).files.complete(caller, checked(file_id, "file"))
 
 
