@@ -11,7 +11,7 @@ import numpy as np
 from cipherlens import __version__
 from cipherlens.learning.training import Sums
 from cipherlens.scheme.ciphertext import Ciphertext
-from cipherlens.service.logging import say
+from cipherlens.service.logging import defect, say
 from cipherlens.service.pieces import Incoming
 
 
@@ -22,8 +22,11 @@ class FileCheckpoints:
     columns.
     """
 
-    def __init__(self, path: Path, seconds: float, stopping: Callable[[], bool], saved: Callable[[], object]) -> None:
-        """path: of the file. seconds: of work between two. stopping: whether to save at once. saved: called after it."""
+    def __init__(self, path: Path, seconds: float, stopping: Callable[[], bool], saved: Callable[[], bool]) -> None:
+        """path: of the file. seconds: of work between two. stopping: whether to save at once.
+
+        saved: called after it; False when the job is over, and nothing of it is to stay.
+        """
         self._path, self._seconds, self._stopping, self._saved = path, seconds, stopping, saved
         self._last = time.monotonic()
 
@@ -32,7 +35,17 @@ class FileCheckpoints:
         return self._stopping() or time.monotonic() - self._last >= self._seconds
 
     def save(self, sums: Sums) -> None:
-        """Replace the checkpoint, durably."""
+        """Replace the checkpoint, durably; where the disk does not take it, the work goes on without."""
+        try:
+            self._write(sums)
+        except OSError as error:
+            defect("no checkpoint", error, job=self._path.stem)
+        else:
+            if not self._saved():
+                self._path.unlink(missing_ok=True)
+        self._last = time.monotonic()
+
+    def _write(self, sums: Sums) -> None:
         with Incoming(self._path) as incoming:
             sizes = [sums.batches, len(sums.diagonals), len(sums.columns)]
             first = [np.frombuffer(__version__.encode(), np.uint8), np.array(sizes, np.int64)]
@@ -40,8 +53,6 @@ class FileCheckpoints:
             for array in (*first, scales, *sums.diagonals, *(column.data for column in sums.columns)):
                 np.lib.format.write_array(incoming.file, np.asarray(array), allow_pickle=False)
             incoming.keep()
-        self._last = time.monotonic()
-        self._saved()
 
     def load(self) -> Sums | None:
         """The checkpoint; None when there is none, or one of another version, which may have summed otherwise."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from cipherlens.errors import CipherlensError, ServerError
+from cipherlens.wire.container import FULL, NoRoom
 
 
 class Refusal(ServerError):
@@ -116,6 +117,13 @@ class Busy(Unavailable):
 def not_found(what: str) -> NotFound:
     """The one answer for everything that is not there for a token."""
     return NotFound(f"there is no such {what} here for this token")
+
+
+def disk_full(error: BaseException) -> DiskFull | None:
+    """The one answer to whatever failed for want of room on the service's disk; None for all other errors."""
+    if isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in FULL):
+        return DiskFull("the service has no room left; ask its operator")
+    return None
 
 
 def status_of(error: CipherlensError) -> int:

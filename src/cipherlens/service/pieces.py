@@ -160,8 +160,10 @@ class Incoming:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
-        self._temporary.unlink(missing_ok=True)  # once kept it has its final name
+        try:
+            self.file.close()  # writes what is still in its buffer, which may fail on a full disk
+        finally:
+            self._temporary.unlink(missing_ok=True)  # once kept it has its final name
 
     @property
     def path(self) -> Path:

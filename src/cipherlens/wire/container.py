@@ -17,12 +17,14 @@ from cipherlens.wire.fields import (
 )
 from cipherlens.wire.layout import FORMAT, Kind
 from cipherlens.wire.reader import Reader
-from cipherlens.wire.writer import Writer
+from cipherlens.wire.writer import FULL, NoRoom, Writer
 
 __all__ = [
     "FORMAT",
+    "FULL",
     "Json",
     "Kind",
+    "NoRoom",
     "Reader",
     "Writer",
     "canonical_json",

@@ -19,6 +19,11 @@ from cipherlens.errors import InputError
 from cipherlens.wire.layout import UNSET_DIGEST, Kind, compose, place
 
 CHUNK = 1 << 22
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class NoRoom(InputError):
+    """The disk has no room for a file."""
 
 
 class Writer:
@@ -51,8 +56,9 @@ class Writer:
             private: readable by its owner alone (mode 0600).
 
         Raises:
-            InputError: the folder does not exist or is not writable, the path is no regular file, there is no space
-                for the file, or a shape or dtype cannot be stored.
+            NoRoom: there is no space for the file.
+            InputError: the folder does not exist or is not writable, the path is no regular file, or a shape or dtype
+                cannot be stored.
         """
         self.path = Path(path)
         self._kind, self._header = kind, dict(header)
@@ -83,7 +89,8 @@ class Writer:
             rows: (any number, *the tensor's other axes), of the tensor's dtype.
 
         Raises:
-            InputError: rows of another dtype or shape, more of them than announced, or a disk that is full.
+            InputError: rows of another dtype or shape, or more of them than announced.
+            NoRoom: the disk is full.
         """
         tensor = self._tensors[name]
         if rows.dtype.newbyteorder("<") != tensor.dtype or rows.shape[1:] != tensor.shape[1:] or rows.ndim == 0:
@@ -144,17 +151,18 @@ class Writer:
         except OSError as error:
             raise self._failure(error) from None
         if free < self._start + self._body:
-            raise InputError(
+            raise NoRoom(
                 f"{self.path} needs {(self._start + self._body) / 1e6:,.1f} MB and its disk has {free / 1e6:,.1f} MB "
                 "free; make room or write elsewhere"
             )
 
     def _failure(self, error: OSError) -> InputError:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            reason = (
-                f"the disk has no room for {(self._start + self._body) / 1e6:,.1f} MB; make room or write elsewhere"
+        if error.errno in FULL:
+            return NoRoom(
+                f"{self.path} cannot be written: the disk has no room for {(self._start + self._body) / 1e6:,.1f} MB; make "
+                "room or write elsewhere"
             )
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason = f"the folder {self._target.parent} is not writable; choose another"
         elif error.errno in (errno.ENOENT, errno.ENOTDIR):
             reason = f"there is no folder {self._target.parent}; create it first"
