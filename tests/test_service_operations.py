@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
@@ -38,6 +39,7 @@ from cipherlens.service.database import NAME, Database
 from cipherlens.service.openapi import document
 from cipherlens.service.settings import Settings
 from cipherlens.service.supervisor import GRACE_SECONDS
+from cipherlens.service.tokens import Scope, create_token
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -142,6 +144,20 @@ def test_processes_append_side_by_side(tmp_path: Path) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", MANY, str(tmp_path)]) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert Audit(tmp_path).verify().head.number == 45
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
+def test_what_root_makes_belongs_to_the_service(tmp_path: Path) -> None:
+    """`token` beside a service of another user, also where it is the first to need a file."""
+    os.chown(tmp_path, 65534, 65534)
+    database = Database(tmp_path)
+    create_token(database, Settings(data=tmp_path), "clinic", Scope.OWNER)
+    audit = Audit(tmp_path, rotate_bytes=100)
+    write(audit, 2)
+    made = {path.name: path.stat().st_uid for path in tmp_path.iterdir()}
+    database.close()
+    assert {NAME, f"{NAME}-wal", f"{NAME}-shm", CURRENT, "audit.lock"} < set(made)
+    assert set(made.values()) == {65534}, made
 
 
 # ---- of a service ----------------------------------------------------------------------------------------------------
@@ -299,7 +315,7 @@ def test_the_systemd_unit(tmp_path: Path) -> None:
 
 
 def test_a_backup_of_a_running_service_goes_on_elsewhere(tmp_path: Path, material: Material) -> None:
-    """As docs/operations.md tells: the database first, then the files, into a folder that a service is started on."""
+    """As docs/operations.md tells: files, database, files again, into a folder that a service is started on."""
     backup, secret = tmp_path / "backup", token(tmp_path / "data")
     with serving(tmp_path / "data", checkpoint_seconds=0.0) as service, client(service.url, secret) as owner:
         files = [owner.upload(part) for part in material.parts]
@@ -309,11 +325,13 @@ def test_a_backup_of_a_running_service_goes_on_elsewhere(tmp_path: Path, materia
         while owner.done("GET", f"/v1/jobs/{job}")["state"] == "queued":
             time.sleep(0.01)
         backup.mkdir(mode=0o700)
+        unfinished = shutil.ignore_patterns("*.part", "*.sums")
+        shutil.copytree(service.data / "tenants", backup / "tenants", ignore=unfinished)
         source, copy = sqlite3.connect(service.data / NAME), sqlite3.connect(backup / NAME)
         source.backup(copy)
         source.close()
         copy.close()
-        shutil.copytree(service.data / "tenants", backup / "tenants", ignore=shutil.ignore_patterns("*.part", "*.sums"))
+        shutil.copytree(service.data / "tenants", backup / "tenants", ignore=unfinished, dirs_exist_ok=True)
         for path in (service.data / "identity.pem", service.data / CURRENT):
             shutil.copy2(path, backup)
         service_id = owner.http.get("/v1/identity").json()

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cipherlens.errors import CipherlensError, InputError, SecurityError
+from cipherlens.service.ownership import give_to_owner
 from cipherlens.service.pieces import sync_folder
 from cipherlens.wire.container import canonical_json, parse_json_object
 
@@ -71,7 +72,7 @@ class Audit:
                 "number": head.number + 1, "previous": head.sha256, "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "actor": token or OPERATOR, "tenant": tenant, "action": action, "object": object, "outcome": outcome,
             }  # fmt: skip
-            file = os.open(self._data / CURRENT, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+            file = self._open(CURRENT, os.O_WRONLY | os.O_APPEND)
             try:
                 _write(file, canonical_json(record).encode() + b"\n")
                 os.fsync(file)
@@ -133,9 +134,19 @@ class Audit:
         older = sorted(self._data.glob("audit-*.jsonl"))
         return (_last(older[-1], older[-1].stat().st_size) if older else Head()), 0
 
+    def _open(self, name: str, flags: int) -> int:
+        """A file of the folder, which an operator's command may be the first to need: the service has to open it, too."""
+        file = os.open(self._data / name, os.O_CREAT | flags, 0o600)
+        try:
+            give_to_owner(file, self._data)
+        except BaseException:
+            os.close(file)
+            raise
+        return file
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        lock = os.open(self._data / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        lock = self._open(LOCK, os.O_RDWR)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from cipherlens.errors import InputError
+from cipherlens.service.ownership import give_to_owner
 
 BUSY_SECONDS = 30
 CONNECT_SECONDS = 10
@@ -32,7 +33,11 @@ SERVICES = 0x636C7372
 def sqlite_engine(path: Path) -> Engine:
     """SQLite in WAL mode, each write on the disk before it is answered."""
     if not path.exists():  # labels and hashes of tokens are the operator's alone
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            give_to_owner(file, path.parent)  # SQLite gives the files that it makes beside it to the same user
+        finally:
+            os.close(file)
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_SECONDS}, max_overflow=MOST_CONNECTIONS)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
