@@ -15,7 +15,7 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from cipherlens.cli.main import main
-from cipherlens.errors import InputError
+from cipherlens.errors import InputError, ServerError
 from cipherlens.service.database import Database, Job, Tenant
 from cipherlens.service.errors import Unavailable
 from cipherlens.service.jobs import Jobs
@@ -156,6 +156,30 @@ def test_one_service_works_on_a_database(tmp_path: Path, postgresql: Cluster) ->
             pass
     with second.alone(0.0):
         pass
+    first.close()
+    second.close()
+
+
+def test_a_database_that_was_restarted_is_taken_again_or_left(tmp_path: Path, postgresql: Cluster) -> None:
+    url = postgresql.new_database()
+    first, second = Database(tmp_path, url), Database(tmp_path, url)
+    name = url.get_secret_value().split("/")[3].split("?")[0]
+
+    def cut() -> None:
+        postgresql.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+    with first.alone(0.0) as check:
+        check()
+        cut()
+        postgresql.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        check()  # away: there is nobody to lose it to
+        postgresql.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        check()
+        with pytest.raises(InputError, match="another service works"), second.alone(0.1):
+            pass
+        cut()
+        with second.alone(0.0), pytest.raises(ServerError, match="another service has begun to work on the database"):
+            check()
     first.close()
     second.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,11 +24,12 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from cipherlens.errors import InputError
-from cipherlens.service.engines import SERVICES, parse_url, postgresql_engine, reason, sqlite_engine
+from cipherlens.errors import InputError, ServerError
+from cipherlens.service.engines import parse_url, postgresql_engine, reason, sqlite_engine
 from cipherlens.service.errors import Unavailable
 from cipherlens.service.logging import defect
 from cipherlens.service.migrations import upgrade
+from cipherlens.service.service_lock import ServiceLock
 
 NAME = "service.sqlite3"
 POLL_SECONDS = 0.1
@@ -330,8 +331,11 @@ class Database:
             raise Unavailable("the service's database does not answer; try again later") from None
 
     @contextmanager
-    def alone(self, seconds: float) -> Iterator[None]:
+    def alone(self, seconds: float) -> Iterator[Callable[[], None]]:
         """The database for this service alone, as long as its process lives. seconds: how long to wait for it.
+
+        Gives a function to call from time to time: a database that was restarted has forgotten the lock, and the function
+        takes it again, or raises ServerError when another service was faster. While the database is away it does nothing.
 
         SQLite's needs no lock of its own: it lies in the folder, which has one.
 
@@ -339,19 +343,23 @@ class Database:
             InputError: another service works on it.
         """
         if self._engine.dialect.name == "sqlite":
-            yield
+            yield lambda: None
             return
-        held = self._engine.execution_options(transaction="none", isolation_level="AUTOCOMMIT")
-        with held.connect() as connection:
-            deadline = time.monotonic() + seconds
-            while not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({SERVICES})").scalar_one():
+        lock = ServiceLock(self._engine)
+        deadline = time.monotonic() + seconds
+        try:
+            while not lock.take():
                 if time.monotonic() > deadline:
                     raise InputError(f"another service works on {self._name}; stop it first, or name another database")
                 time.sleep(POLL_SECONDS)
-            try:
-                yield
-            finally:
-                connection.invalidate()  # ends the session, and with it the lock
+
+            def check() -> None:
+                if not lock.still_held():
+                    raise ServerError(f"another service has begun to work on {self._name} while it was out of reach")
+
+            yield check
+        finally:
+            lock.release()
 
     def close(self) -> None:
         """Close all connections."""

@@ -31,6 +31,9 @@ GRACE_SECONDS = 20.0
 """How long children may take to end after SIGTERM: a worker stops at the next group of images and saves its sums."""
 
 LOCK_SECONDS = 10.0
+CHECK_SECONDS = 1.0
+"""Between two looks at whether the database is still this service's alone."""
+
 SOON_SECONDS = 2.0
 LONGEST_PAUSE = 10.0
 MOST_FAILURES = 12
@@ -69,7 +72,8 @@ class Supervisor:
         Raises:
             InputError: the settings do not go together, the folder is in use by another service or cannot be written,
                 or nothing can listen on the address.
-            ServerError: a process ends again and again as soon as it is started.
+            ServerError: a process ends again and again as soon as it is started, or another service took the database
+                while it was out of reach.
         """
         self._settings.check_listening()
         configure("supervisor")
@@ -84,10 +88,10 @@ class Supervisor:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._ask_to_stop)
             try:
-                with database.alone(LOCK_SECONDS):
+                with database.alone(LOCK_SECONDS) as check:
                     sweeper.start()
                     say("serving", url=url, workers=self._settings.workers)
-                    self._watch(jobs, sweeper, (server.fileno(), alive, lock), lambda: listening(url))
+                    self._watch(jobs, sweeper, check, (server.fileno(), alive, lock), lambda: listening(url))
             finally:
                 self._end()
                 os.close(alive)
@@ -99,12 +103,21 @@ class Supervisor:
         self._stop = True
 
     def _watch(
-        self, jobs: Jobs, sweeper: Sweeper, inherited: tuple[int, int, int], started: Callable[[], None]
+        self,
+        jobs: Jobs,
+        sweeper: Sweeper,
+        check: Callable[[], None],
+        inherited: tuple[int, int, int],
+        started: Callable[[], None],
     ) -> None:
         for child in self._children:
             self._start(child, inherited)
         started()  # the socket listens; whoever connects now waits for the child to accept
+        checked = time.monotonic()
         while not self._stop:
+            if time.monotonic() - checked >= CHECK_SECONDS:
+                check()
+                checked = time.monotonic()
             for child in self._children:
                 if child.process is not None and child.process.poll() is not None:
                     self._bury(child, jobs)
