@@ -14,6 +14,7 @@ import cipherlens as cl
 from cipherlens.learning.encrypted_images import EncryptedImages
 from cipherlens.owner.keys import Keys
 from cipherlens.scheme.keys import KeyChange
+from cipherlens.service.audit import Audit
 from cipherlens.service.database import Database
 from cipherlens.service.deletion import Deletions
 from cipherlens.service.identity import Identity
@@ -109,7 +110,7 @@ class Bench:
         return claim
 
     def work(self, claim: Claim, progress: Callable[[str, float], None] = lambda stage, share: None) -> bool:
-        deletions = Deletions(self.database, self.store, Identity.open(self.data))
+        deletions = Deletions(self.database, self.store, Identity.open(self.data), Audit(self.data))
         return Switching(self.database, self.store, self.jobs, deletions, 1).run(claim, progress)
 
     def state(self) -> tuple[str, str, list[bytes]]:

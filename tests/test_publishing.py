@@ -30,9 +30,11 @@ from cipherlens.learning.encrypted_images import EncryptedImages
 from cipherlens.learning.recipes import Envelope, Recipe
 from cipherlens.learning.results import Reply, TrainedModel
 from cipherlens.owner.keys import Keys
+from cipherlens.service.audit import CURRENT
 from cipherlens.service.database import Database, File, Job, Tenant, new_id
 from cipherlens.service.errors import TooManyJobs
 from cipherlens.service.jobs import check_job_quota
+from cipherlens.service.pieces import Store
 from cipherlens.service.settings import Settings
 from cipherlens.service.tokens import Scope, create_token
 
@@ -515,7 +517,9 @@ def test_deleting_what_is_published(world: World) -> None:
             done = server.wait_submission(server.submit(publication.id, Recipe("linear_means")))
             with paused(world.service):
                 waiting = server.submit(publication.id, Recipe("ridge", 1, 0.2))
-                receipt = owner.erase(owner.plan_deletion(key=world.keys.evaluation.key_id)).receipt
+                plan = owner.plan_deletion(key=world.keys.evaluation.key_id)
+                receipt = owner.erase(plan).receipt
+            assert plan.withdrawn == 1
             assert {thing.kind for thing in receipt.objects} >= {"images", "evaluation_keys", "reply"}
             assert server.submission(publication.id, waiting.number).state == "cancelled"
             with pytest.raises(ServerError, match="has withdrawn"):
@@ -525,6 +529,45 @@ def test_deleting_what_is_published(world: World) -> None:
             assert kept.model_id == done.model_id and kept.model_id is not None
         assert owner.files() == []
         assert [found.withdrawn for found in owner.publications()] == [True]
+
+
+def test_deleting_ends_what_a_withdrawn_publication_still_trains(world: World) -> None:
+    """And nothing of it is left once the receipt is signed: no sums, and later no model."""
+    with world.connect(token(world.service.data, "leaving2")) as owner:
+        publication = world.publish(owner, trainers=["jack"], submissions_each=3)
+        with world.connect(world.trainer(publication, "jack")) as server:
+            with paused(world.service):
+                waiting = server.submit(publication.id, Recipe("ridge", 1, 0.2))
+                owner.withdraw(publication.id)
+                database = Database(world.service.data)
+                with database.reading() as session:
+                    tenant_id = session.scalars(select(Tenant.id).where(Tenant.name == "jack")).one()
+                    job_id = session.scalars(select(Job.id).where(Job.tenant_id == tenant_id)).one()
+                database.close()
+                sums = Store(world.service.data).checkpoint(tenant_id, job_id)
+                sums.parent.mkdir(parents=True, exist_ok=True)
+                sums.touch()
+                plan = owner.plan_deletion(key=world.keys.evaluation.key_id)
+                assert plan.withdrawn == 0
+                owner.erase(plan)
+                assert not sums.exists()
+            assert server.submission(publication.id, waiting.number).state == "cancelled"
+
+
+def test_the_audit_log_names_what_is_published_and_released(world: World, owner: PublishingConnection) -> None:
+    publication = world.publish(owner, trainers=["kate"], submissions_each=1)
+    with world.connect(world.trainer(publication, "kate")) as server:
+        server.wait_submission(server.submit(publication.id, Recipe("linear_means")))
+    recomputed = world.recompute(owner, owner.submission(publication.id, 1))
+    owner.release(recomputed, world.accuracy(recomputed))
+    records = [json.loads(line) for line in (world.service.data / CURRENT).read_text().splitlines()]
+    found = [(r["action"], r["object"]) for r in records if publication.id in str(r["object"])]
+    number = "/v1/publications/{publication_id}/submissions"
+    assert found == [
+        ("POST /v1/publications", publication.id),
+        (f"POST {number}", f"{publication.id}/1"),
+        (f"POST {number}/{{number}}/score", f"{publication.id}/1"),
+    ]
 
 
 # ---- commands -------------------------------------------------------------------------------------------------------

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from service_world import Material, Owner, client, in_process, make_material, manifest, serving, split, token
+from structlog.testing import capture_logs
 
 import cipherlens as cl
 from cipherlens.cli.main import main
 from cipherlens.errors import FormatError, SecurityError, ServerError
+from cipherlens.service.audit import CURRENT, Audit
 from cipherlens.service.database import Database, Deletion, File, Job, Tenant
 from cipherlens.service.deletion import Deletions
 from cipherlens.service.identity import Identity
@@ -26,6 +28,7 @@ from cipherlens.service.jobs import Jobs
 from cipherlens.service.pieces import Store
 from cipherlens.service.settings import Settings
 from cipherlens.service.sweep import Sweeper
+from cipherlens.service.tokens import Caller
 from cipherlens.service.worker import Worker
 from cipherlens.wire.receipt import Deleted, Receipt, SignedReceipt, public_pem, read_public_key
 
@@ -55,6 +58,16 @@ class World:
     def sweeper(self) -> Sweeper:
         store = Store(self.settings.data)
         return Sweeper(self.database, store, Jobs(self.database, store, 10), self.settings)
+
+    @property
+    def deletions(self) -> Deletions:
+        data = self.settings.data
+        return Deletions(self.database, Store(data), Identity.open(data), Audit(data))
+
+    @property
+    def tenant(self) -> str:
+        with self.database.reading() as session:
+            return session.query(Tenant).filter(Tenant.name == "clinic").one().id
 
     def on_disk(self) -> set[str]:
         return {path.stem for path in self.settings.data.glob("tenants/**/*") if path.is_file()}
@@ -308,6 +321,27 @@ def test_what_is_over_its_time_goes_with_everything_made_of_it(world: World, mat
     assert world.on_disk() == set()
     world.sweeper.look()
     assert len(world.stranger.done("GET", "/v1/deletions")["receipts"]) == 1
+
+
+def test_a_crash_loses_no_record_of_a_deletion(
+    world: World, material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of a retention nor of a request whose answer, and with it the record, did not come to be."""
+    old, young = (world.owner.upload(part) for part in material.parts)
+    age(world, old, days=31)
+    world.settings = Settings(data=world.settings.data, retention_days=30)
+    with monkeypatch.context() as patch, capture_logs():
+        patch.setattr(Deletions, "_erase", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        world.sweeper.look()
+        with pytest.raises(RuntimeError):
+            caller = Caller(world.tenant, "0" * 32, None, None)
+            world.deletions.delete_file(caller, young)
+    world.sweeper.look()
+    listed = {r["receipt_id"]: r["reason"] for r in world.owner.done("GET", "/v1/deletions")["receipts"]}
+    records = [json.loads(line) for line in (world.settings.data / CURRENT).read_text().splitlines()]
+    found = {r["object"]: r["action"] for r in records if r["action"] in ("deletion", "retention")}
+    assert sorted(listed.values()) == ["request", "retention"]
+    assert found == {receipt: {"request": "deletion"}.get(reason, reason) for receipt, reason in listed.items()}
 
 
 def test_the_service_enforces_its_limit(tmp_path: Path, material: Material) -> None:

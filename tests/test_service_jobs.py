@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from pydantic import SecretStr
 from service_world import (
@@ -23,12 +24,17 @@ from service_world import (
     serving,
     token,
 )
+from structlog.testing import capture_logs
 
 from cipherlens.errors import InputError
+from cipherlens.learning.training import Sums
+from cipherlens.service.checkpoints import FileCheckpoints
 from cipherlens.service.database import Database
 from cipherlens.service.jobs import MOST_DEATHS, Claim, Jobs
-from cipherlens.service.pieces import Store
+from cipherlens.service.pieces import Incoming, Store
 from cipherlens.service.settings import Settings
+from cipherlens.service.worker import Worker
+from cipherlens.wire.container import NoRoom
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +249,60 @@ def test_a_job_that_kills_its_workers_is_given_up(queue: tuple[Jobs, Database, s
         jobs.bury("worker", "w")
     assert jobs.claim("w") is None
     assert states(database) == ["failed"]
+
+
+def test_a_job_whose_input_is_gone_says_so(queue: tuple[Jobs, Database, str]) -> None:
+    from cipherlens.service.database import Job
+
+    jobs, database, _ = queue
+    lost, whole = put_job(database, "clinic", 1), put_job(database, "clinic", 2)
+    with database.writing() as session:
+        session.get_one(Job, lost).inputs = json.dumps({"data": ["0" * 32]})
+    claim = jobs.claim("w")
+    assert claim is not None and claim.job_id == whole
+    with database.reading() as session:
+        job = session.get_one(Job, lost)
+    assert (job.state, job.error_kind, job.error_message) == ("failed", "NotFound", "an input was deleted meanwhile")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), NoRoom("/srv/x.cl cannot be written")])
+def test_a_full_disk_is_called_so(
+    queue: tuple[Jobs, Database, str], tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cipherlens.service.database import Job
+
+    def full(*_: object) -> None:
+        raise error
+
+    jobs, database, _ = queue
+    job_id = put_job(database, "clinic", 1)
+    claim = jobs.claim("w")
+    assert claim is not None
+    monkeypatch.setattr(Worker, "_compute", full)
+    with capture_logs():
+        Worker(Settings(data=tmp_path), "w", database).work(claim)
+    with database.reading() as session:
+        job = session.get_one(Job, job_id)
+    assert (job.error_kind, job.error_message) == ("DiskFull", "the service has no room left; ask its operator")
+
+
+def test_a_checkpoint_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path, held = tmp_path / "x.sums", [True]
+    checkpoints = FileCheckpoints(path, 0.0, lambda: False, lambda: held[0])
+    sums = Sums(1, [np.zeros(3)], [])
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(Incoming, "keep", full)
+        checkpoints.save(sums)
+    assert [line["event"] for line in logs] == ["no checkpoint"]
+    assert list(tmp_path.iterdir()) == []
+    checkpoints.save(sums)
+    assert path.exists()
+    held[0] = False  # the job was cancelled meanwhile: nothing of it stays
+    checkpoints.save(sums)
+    assert not path.exists()
 
 
 # ---- the commands ----------------------------------------------------------------------------------------------------

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from cipherlens.client.connection import Connection
 from cipherlens.errors import KeyMismatch, ServerError
 from cipherlens.owner.keys import Keys
 from cipherlens.service import switching
-from cipherlens.service.database import File, Tenant
+from cipherlens.service.audit import CURRENT
+from cipherlens.service.database import NAME, File, Tenant
 from cipherlens.service.errors import NotFound, QuotaExceeded
 from cipherlens.service.jobs import MOST_DEATHS
 from cipherlens.wire.key_change import write_key_change
@@ -223,6 +226,7 @@ DIE = """
 import os, sys
 from pathlib import Path
 from pydoc import locate
+from cipherlens.service.audit import Audit
 from cipherlens.service.database import Database
 from cipherlens.service.deletion import Deletions
 from cipherlens.service.identity import Identity
@@ -245,7 +249,7 @@ database, store = Database(data), Store(data)
 jobs = Jobs(database, store, 10.0)
 claim = jobs.claim("worker-0")
 setattr(owner, attribute, dying)
-deletions = Deletions(database, store, Identity.open(data))
+deletions = Deletions(database, store, Identity.open(data), Audit(data))
 Switching(database, store, jobs, deletions, 1).run(claim, lambda stage, share: None)
 """
 """A worker that ends without a word, as by kill -9, in a call of a function."""
@@ -292,6 +296,28 @@ def test_what_is_switched_already_is_not_switched_again(bench: Bench, monkeypatc
     assert calls == [f"{bench.files[0]}.cl", f"{bench.files[1]}.cl", f"{bench.files[1]}.cl"]
 
 
+def test_the_deletion_of_old_files_is_recorded(bench: Bench) -> None:
+    assert bench.work(bench.claim())
+    with bench.owner() as owner:
+        (receipt,) = owner.done("GET", "/v1/deletions")["receipts"]
+    records = [json.loads(line) for line in (bench.data / CURRENT).read_text().splitlines()]
+    assert [r["object"] for r in records if r["action"] == "rotation"] == [receipt["receipt_id"]]
+
+
+def test_a_backup_holds_what_its_database_names(bench: Bench, tmp_path: Path) -> None:
+    """As docs/operations.md tells: files, database, files again, though a switch ends in between."""
+    backup = tmp_path / "backup"
+    shutil.copytree(bench.data / "tenants", backup / "tenants")
+    with closing(sqlite3.connect(bench.data / NAME)) as source, closing(sqlite3.connect(backup / NAME)) as copy:
+        source.backup(copy)
+    assert bench.work(bench.claim())
+    shutil.copytree(bench.data / "tenants", backup / "tenants", dirs_exist_ok=True)
+    with closing(sqlite3.connect(backup / NAME)) as copy:
+        named = {row[0] for row in copy.execute("SELECT id FROM files")}
+    assert named == {*bench.files, bench.key}
+    assert named <= {path.stem for path in backup.glob("tenants/*/files/*")}
+
+
 def test_files_that_arrive_meanwhile_are_switched_too(bench: Bench, world: World) -> None:
     added: list[str] = []
 
@@ -336,6 +362,22 @@ def test_however_a_job_ends_its_switching_key_goes(bench: Bench, world: World, h
     assert (state, key_id) == ("failed" if how == "given up" else how, world.old_id)
     assert somewhere(bench.data, mark(world.key)) == []
     assert bench.there() == set(bench.files)
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_a_deletion_takes_the_switching_key_of_its_job_along(bench: Bench, world: World, state: str) -> None:
+    if state == "running":
+        bench.claim()
+    target = {"kind": "data_set", "id": bench.data_set}
+    with bench.owner() as owner:
+        plan = owner.done("POST", "/v1/deletions/plan", json=target)
+        order = target | {"plan_sha256": plan["plan_sha256"]}
+        receipt = owner.done("POST", "/v1/deletions", json=order)["receipt"]
+        assert 'jobs_ended_total{kind="switch",state="cancelled"} 1.0' in owner.ask("GET", "/metrics").text
+    assert {thing["id"] for thing in receipt["objects"]} == {*bench.files, bench.data_set, bench.job, bench.key}
+    assert receipt["objects"] == plan["objects"]
+    assert somewhere(bench.data, mark(world.key)) == []
+    assert bench.there() == set()
 
 
 def test_a_switching_key_stays_while_another_job_needs_it(bench: Bench, world: World) -> None:

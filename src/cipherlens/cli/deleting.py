@@ -224,6 +224,10 @@ def _show(output: Output, plan: DeletionPlan) -> None:
         output.note(f"will be cancelled: {plural(plan.unfinished, 'job')} of these")
     if plan.shrunk:
         output.note(f"will lose files and stay: {plural(plan.shrunk, 'data set')}")
+    if plan.withdrawn:
+        output.note(
+            f"will be withdrawn: {plural(plan.withdrawn, 'publication')}, and trainers' unfinished jobs be cancelled"
+        )
 
 
 def _confirmed(question: str) -> bool:

@@ -23,6 +23,7 @@ class DeletionPlan:
         objects: it and everything derived.
         unfinished: how many jobs would be cancelled.
         shrunk: how many data sets would stay with fewer files.
+        withdrawn: how many publications would be withdrawn.
         sha256: of exactly this list; the server deletes no other.
     """
 
@@ -31,6 +32,7 @@ class DeletionPlan:
     objects: tuple[Deleted, ...]
     unfinished: int
     shrunk: int
+    withdrawn: int
     sha256: str
 
     @property
@@ -81,8 +83,9 @@ def plan_deletion(http: Http, kind: str, id: str) -> DeletionPlan:
     try:
         objects = tuple(_deleted(thing) for thing in answer["objects"])
         return DeletionPlan(
-            kind, id, objects, len(answer["unfinished"]), len(answer["shrunk"]), str(answer["plan_sha256"])
-        )
+            kind, id, objects, len(answer["unfinished"]), len(answer["shrunk"]), len(answer["withdrawn"]),
+            str(answer["plan_sha256"]),
+        )  # fmt: skip
     except (KeyError, TypeError, InputError):
         raise ServerError("the server does not say what it would delete; check its version") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,7 +19,7 @@ from cipherlens.service.audit import Audit
 from cipherlens.service.database import Database
 from cipherlens.service.datasets import Datasets
 from cipherlens.service.deletion import Deletions
-from cipherlens.service.errors import DiskFull, Refusal, problem, status_of
+from cipherlens.service.errors import Refusal, disk_full, problem, status_of
 from cipherlens.service.files import Files
 from cipherlens.service.guard import BodyRefused, Guard
 from cipherlens.service.identity import Identity
@@ -63,7 +62,7 @@ def create_app(settings: Settings, database: Database, stopping: Callable[[], bo
         Files(database, store, settings.data),
         Datasets(database, store),
         Jobs(database, store, settings.lease_seconds),
-        Deletions(database, store, identity),
+        Deletions(database, store, identity, audit),
         identity,
         Publications(database, store),
         Metrics(database, settings.data, audit, __version__),
@@ -125,9 +124,8 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _system(request: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return await _refused(request, DiskFull("the service has no room left; ask its operator"))
-    return await _defect(request, error)
+    full = disk_full(error)
+    return await (_defect(request, error) if full is None else _refused(request, full))
 
 
 async def _gone(_: Request, error: Exception) -> JSONResponse:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from cipherlens.service.audit import Audit
 from cipherlens.service.database import (
     Database,
     Dataset,
@@ -21,18 +22,19 @@ from cipherlens.service.database import (
     Deletion,
     File,
     Job,
-    PublicationFile,
     Tenant,
     new_id,
 )
 from cipherlens.service.derivation import Derived, derive, derive_target
+from cipherlens.service.endings import end_job
 from cipherlens.service.errors import Conflict, not_found
 from cipherlens.service.files import find_file, split
 from cipherlens.service.identity import Identity
+from cipherlens.service.needs import Need, need_of
 from cipherlens.service.pieces import Store
 from cipherlens.service.schemas import DeletionOrder, DeletionPlan, ReceiptInfo, Target
 from cipherlens.service.states import UNFINISHED
-from cipherlens.service.submissions import withdraw_those_holding
+from cipherlens.service.submissions import withdraw_and_cancel
 from cipherlens.service.tokens import Caller
 from cipherlens.wire.container import canonical_json
 from cipherlens.wire.receipt import Deleted, Receipt, SignedReceipt
@@ -46,12 +48,18 @@ CHUNK = 500
 
 DAY = 86400.0
 
+STILL_NEEDED: dict[Need, str] = {
+    "data set": "a data set holds this file; delete the data set first",
+    "publication": "a publication holds this file; withdraw the publication first",
+    "job": "an unfinished job needs this file; wait for it or cancel it first",
+}
+
 
 class Deletions:
     """Deletions of all tenants. Threads and processes may use it side by side."""
 
-    def __init__(self, database: Database, store: Store, identity: Identity) -> None:
-        self._database, self._store, self._identity = database, store, identity
+    def __init__(self, database: Database, store: Store, identity: Identity, audit: Audit) -> None:
+        self._database, self._store, self._identity, self._audit = database, store, identity, audit
 
     def plan(self, caller: Caller, target: Target) -> DeletionPlan:
         """What would go. Raises NotFound, and Conflict for more than one deletion removes."""
@@ -75,8 +83,8 @@ class Deletions:
                 derived = _bounded(derive_target(session, caller, order))
                 if derived.plan().plan_sha256 != order.plan_sha256:
                     raise Conflict("what would be deleted has changed since it was shown; look at the plan again")
-                deletion_id = decide(session, caller.tenant_id, derived, "request")
-        return self.finish(deletion_id)
+                deletion_id = decide(session, self._store, caller.tenant_id, derived, "request")
+        return self.finish(deletion_id, recorded=True)
 
     def delete_file(self, caller: Caller, file_id: str) -> SignedReceipt:
         """Delete one file and nothing else.
@@ -87,17 +95,12 @@ class Deletions:
         """
         with self._database.writing() as session:
             file = find_file(session, caller, file_id)
-            if session.scalar(select(DatasetFile.dataset_id).where(DatasetFile.file_id == file_id).limit(1)):
-                raise Conflict("a data set holds this file; delete the data set first")
-            if session.scalar(select(PublicationFile.file_id).where(PublicationFile.file_id == file_id).limit(1)):
-                raise Conflict("a publication holds this file; withdraw the publication first")
-            # Also jobs of other tenants: trainings of what was published, evaluations of what was submitted.
-            unfinished = select(Job.id).where(Job.state.in_(UNFINISHED), Job.inputs.contains(file_id))
-            if session.scalar(unfinished.limit(1)):
-                raise Conflict("an unfinished job needs this file; wait for it or cancel it first")
+            need = need_of(session, file_id)
+            if need is not None:
+                raise Conflict(STILL_NEEDED[need])
             alone = Derived((file,), frozenset(), frozenset())
-            deletion_id = decide(session, caller.tenant_id, alone, "request")
-        return self.finish(deletion_id)
+            deletion_id = decide(session, self._store, caller.tenant_id, alone, "request")
+        return self.finish(deletion_id, recorded=True)
 
     def retain(self, default_days: float | None) -> list[tuple[str, str]]:
         """Delete what is older than its tenant's limit, with everything derived; returns pairs of tenant and receipt.
@@ -113,7 +116,7 @@ class Deletions:
                 continue
             with self._database.writing() as session:
                 expired = _expired(session, tenant_id, time.time() - days * DAY)
-                deletion_id = decide(session, tenant_id, expired, "retention") if expired.objects else None
+                deletion_id = decide(session, self._store, tenant_id, expired, "retention") if expired.objects else None
             if deletion_id is not None:
                 self.finish(deletion_id)
                 done.append((tenant_id, deletion_id))
@@ -127,8 +130,12 @@ class Deletions:
             self.finish(deletion_id)
         return len(waiting)
 
-    def finish(self, deletion_id: str) -> SignedReceipt:
-        """Unlink the bytes of a deletion, durably, and sign its receipt; once more changes nothing."""
+    def finish(self, deletion_id: str, *, recorded: bool = False) -> SignedReceipt:
+        """Unlink the bytes of a deletion, durably, and sign its receipt; once more changes nothing.
+
+        recorded: whether whoever asked for it writes the audit log. Otherwise it is written here, before the receipt
+        counts, so that no crash in between loses the record; at worst it is there twice.
+        """
         with self._database.reading() as session:
             row = session.get_one(Deletion, deletion_id)
         if row.receipt is None:
@@ -138,11 +145,12 @@ class Deletions:
                 row.id, self._identity.info.service, row.tenant_id, row.reason, int(row.requested), int(time.time()), objects
             )  # fmt: skip
             text = self._identity.sign(receipt).to_bytes().decode()
-            mine = (Deletion.id == deletion_id, Deletion.receipt.is_(None))  # else another process was faster
             with self._database.writing() as session:
-                session.execute(update(Deletion).where(*mine).values(receipt=text))
-            with self._database.reading() as session:
-                row = session.get_one(Deletion, deletion_id, populate_existing=True)
+                row = session.get_one(Deletion, deletion_id)
+                if row.receipt is None:  # else another process was faster
+                    row.receipt = text
+                    if not recorded:
+                        self._record(row)
         return SignedReceipt.from_bytes((row.receipt or "").encode())
 
     def list(self, caller: Caller) -> list[ReceiptInfo]:
@@ -159,13 +167,17 @@ class Deletions:
             raise not_found("receipt")
         return self.finish(deletion_id)
 
+    def _record(self, row: Deletion) -> None:
+        action = "deletion" if row.reason == "request" else row.reason
+        self._audit.append(action, tenant=row.tenant_id, token=None, object=row.id, outcome="ok")
+
     def _erase(self, tenant_id: str, objects: tuple[Deleted, ...]) -> None:
         for thing in objects:
             if thing.kind == "job":
                 self._store.forget_work(tenant_id, thing.id)
             elif thing.kind != "data_set":
                 self._store.remove(tenant_id, thing.id)
-        if any(thing.kind == "upload" for thing in objects):
+        if any(thing.kind in ("upload", "switching_key") for thing in objects):
             for path in unneeded_pieces(self._database, self._store, tenant_id):
                 path.unlink(missing_ok=True)
         self._store.sync(tenant_id)
@@ -217,12 +229,16 @@ def _expired(session: Session, tenant_id: str, limit: float) -> Derived:
     return derive(session, tenant_id, files | idle, (), jobs)
 
 
-def decide(session: Session, tenant_id: str, derived: Derived, reason: str) -> str:
-    """Remove the rows and write down what goes; publications that hold any of it are withdrawn. Returns the deletion's id."""
+def decide(session: Session, store: Store, tenant_id: str, derived: Derived, reason: str) -> str:
+    """Remove the rows and write down what goes. Returns the deletion's id.
+
+    Publications that hold any of it are withdrawn, and unfinished jobs that need any of it are over, whosever they are: no
+    result of it appears after the receipt.
+    """
     plan = derived.plan()
     files = [file.id for file in derived.files]
-    for some in _portions(files):
-        withdraw_those_holding(session, some)
+    withdraw_and_cancel(session, store, derived.withdrawn)
+    _cancel(session, store, derived.jobs, set(files))
     _remove(session, DatasetFile.file_id, files)
     _remove(session, DatasetFile.dataset_id, derived.datasets)
     _remove(session, Dataset.id, derived.datasets)
@@ -234,6 +250,14 @@ def decide(session: Session, tenant_id: str, derived: Derived, reason: str) -> s
     )  # fmt: skip
     session.add(deletion)
     return deletion.id
+
+
+def _cancel(session: Session, store: Store, jobs: Collection[str], files: Collection[str]) -> None:
+    """End the unfinished ones among these jobs, and those of any tenant that need any of these files."""
+    for job in session.scalars(select(Job).where(Job.state.in_(UNFINISHED))).all():
+        if job.id in jobs or any(file_id in files for ids in json.loads(job.inputs).values() for file_id in ids):
+            end_job(session, store, job, "cancelled")
+    session.flush()
 
 
 def _remove(session: Session, column: InstrumentedAttribute[str], ids: Iterable[str]) -> None:

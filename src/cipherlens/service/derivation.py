@@ -1,7 +1,8 @@
 """What follows from what: the files, data sets and jobs that go when something goes.
 
-A job is derived from each file among its inputs, and its result from the job. A data set loses a file that goes, and
-goes itself when it loses the last one.
+A job is derived from each file among its inputs, and its result from the job. A switching key goes with the last
+unfinished job that needs it. A data set loses a file that goes, and goes itself when it loses the last one; a publication is
+withdrawn when it loses any.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cipherlens.service.database import Dataset, DatasetFile, File, Job, Token
+from cipherlens.service.database import Dataset, DatasetFile, File, Job, Publication, PublicationFile, Token
 from cipherlens.service.datasets import dataset_files, find_dataset
 from cipherlens.service.errors import not_found
 from cipherlens.service.files import find_file
@@ -31,6 +32,7 @@ class Derived:
     Attributes:
         unfinished: those of `jobs` that have not ended.
         shrunk: data sets that stay and lose files.
+        withdrawn: publications that hold a file of these.
     """
 
     files: tuple[File, ...]
@@ -38,6 +40,7 @@ class Derived:
     jobs: frozenset[str]
     unfinished: frozenset[str] = frozenset()
     shrunk: frozenset[str] = frozenset()
+    withdrawn: frozenset[str] = frozenset()
 
     @property
     def objects(self) -> list[Doomed]:
@@ -62,7 +65,7 @@ class Derived:
         digest = hashlib.sha256(canonical_json([thing.model_dump() for thing in objects]).encode()).hexdigest()
         return DeletionPlan(
             objects=objects, unfinished=sorted(self.unfinished), shrunk=sorted(self.shrunk),
-            size=sum(thing.size or 0 for thing in objects), plan_sha256=digest,
+            withdrawn=sorted(self.withdrawn), size=sum(thing.size or 0 for thing in objects), plan_sha256=digest,
         )  # fmt: skip
 
 
@@ -101,12 +104,22 @@ def derive(
     ).all()
     kept = {dataset for dataset, file in members if file not in gone}
     touched = {dataset for dataset, file in members if file in gone} - reached
+    unfinished = session.execute(
+        select(Job.id, Job.kind, Job.inputs).where(Job.tenant_id == tenant_id, Job.state.in_(UNFINISHED))
+    ).all()
+    switches = [(job, json.loads(inputs)["switching_key"][0]) for job, kind, inputs in unfinished if kind == "switch"]
+    gone |= {key for job, key in switches if job in left} - {key for job, key in switches if job not in left}
     found = [file for file in session.scalars(select(File).where(File.tenant_id == tenant_id)) if file.id in gone]
-    unfinished = select(Job.id).where(Job.tenant_id == tenant_id, Job.state.in_(UNFINISHED))
+    published = session.execute(
+        select(PublicationFile.publication_id, PublicationFile.file_id)
+        .join(Publication, Publication.id == PublicationFile.publication_id)
+        .where(Publication.tenant_id == tenant_id)
+    ).all()
     return Derived(
         tuple(found),
         frozenset(reached | (touched - kept)),
         frozenset(left),
-        frozenset(left & set(session.scalars(unfinished))),
+        frozenset(left & {job for job, _, _ in unfinished}),
         frozenset(touched & kept),
+        frozenset(publication for publication, file in published if file in gone),
     )

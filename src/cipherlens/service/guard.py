@@ -32,7 +32,8 @@ UNRECORDED = frozenset({"/v1/files/{file_id}/pieces/{index}", "/v1/deletions/pla
 
 NO_RECORD = problem("Unrecorded", "the service could not write its audit log, so it may or may not have done this")
 
-_ID = re.compile("[0-9a-f]{32}", re.ASCII)
+_ID = re.compile("[0-9a-f]{32}(/[0-9]{1,9})?", re.ASCII)
+"""What the audit log says that a request was about: an id, or a publication's and the number of a submission to it."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 

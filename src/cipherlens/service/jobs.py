@@ -20,14 +20,14 @@ from cipherlens.learning.recipes import Recipe
 from cipherlens.service import tally
 from cipherlens.service.database import Database, File, Job, Tenant, new_id
 from cipherlens.service.datasets import dataset_files, find_dataset
-from cipherlens.service.errors import Conflict, TooManyJobs, not_found
+from cipherlens.service.endings import end_job
+from cipherlens.service.errors import Conflict, NotFound, TooManyJobs, not_found
 from cipherlens.service.files import find_file
 from cipherlens.service.headers import Description
 from cipherlens.service.pieces import Store, file_sha256
 from cipherlens.service.schemas import ClassifyRecipe, JobInfo, Problem, SwitchRecipe, TrainRecipe
 from cipherlens.service.states import UNFINISHED
 from cipherlens.service.submissions import go_on, place_of_result
-from cipherlens.service.switching_keys import forget_key
 from cipherlens.service.tokens import Caller
 from cipherlens.wire.container import canonical_json
 
@@ -108,8 +108,6 @@ class Jobs:
         """Stop a job; one that has ended stays as it is. Raises NotFound."""
         with self._database.writing() as session:
             job = _find(session, caller, job_id)
-            if job.state == "queued":  # a worker that holds it removes its checkpoint itself
-                self._store.forget_work(job.tenant_id, job.id)
             if job.state in UNFINISHED:
                 self.end(session, job, "cancelled")
             return _info(job)
@@ -127,26 +125,23 @@ class Jobs:
             for late in session.scalars(select(Job).where(Job.state == "running", Job.lease < now)).all():
                 self._requeue(session, late, died=True)
             session.flush()
-            other = aliased(Job)
-            busy = (
-                select(func.count())
-                .where(other.tenant_id == Job.tenant_id, other.state == "running")
-                .correlate(Job)
-                .scalar_subquery()
-            )
-            job = session.scalar(select(Job).where(Job.state == "queued").order_by(busy, Job.created).limit(1))
-            if job is None:
-                return None
-            job.state, job.stage, job.worker, job.lease = "running", "reading", worker, now + self._lease
-            job.started, job.progress = now, 0.0
-            inputs = {role: tuple(ids) for role, ids in json.loads(job.inputs).items()}
-            ids = [file_id for role in inputs.values() for file_id in role]
-            files = session.execute(select(File.id, File.tenant_id, File.sha256).where(File.id.in_(ids))).all()
-            recipe = json.loads(job.recipe).get("recipe")
-            return Claim(
-                job.id, job.tenant_id, job.kind, inputs, {file_id: sha256 for file_id, _, sha256 in files}, worker,
-                {file_id: tenant for file_id, tenant, _ in files}, None if recipe is None else Recipe(**recipe),
-            )  # fmt: skip
+            while (job := _next(session)) is not None:
+                inputs = {role: tuple(ids) for role, ids in json.loads(job.inputs).items()}
+                ids = {file_id for role in inputs.values() for file_id in role}
+                files = session.execute(select(File.id, File.tenant_id, File.sha256).where(File.id.in_(ids))).all()
+                if len(files) < len(ids):
+                    job.error_kind, job.error_message = NotFound.__name__, "an input was deleted meanwhile"
+                    self.end(session, job, "failed")
+                    session.flush()
+                    continue
+                job.state, job.stage, job.worker, job.lease = "running", "reading", worker, now + self._lease
+                job.started, job.progress = now, 0.0
+                recipe = json.loads(job.recipe).get("recipe")
+                return Claim(
+                    job.id, job.tenant_id, job.kind, inputs, {file_id: sha256 for file_id, _, sha256 in files}, worker,
+                    {file_id: tenant for file_id, tenant, _ in files}, None if recipe is None else Recipe(**recipe),
+                )  # fmt: skip
+            return None
 
     def renew(self, claim: Claim, stage: str, progress: float) -> bool:
         """Tell how far the job is. False when the worker holds it no longer and is to stop."""
@@ -201,14 +196,8 @@ class Jobs:
         return True
 
     def end(self, session: Session, job: Job, state: str) -> None:
-        """The job is over. A switching key has no use beyond its job: it goes in the same transaction."""
-        job.state, job.finished, job.worker, job.lease = state, time.time(), None, None
-        tally.add(session, tally.ENDED, job.kind, state)
-        if job.started is not None:
-            tally.add(session, tally.SECONDS, job.kind, value=max(0.0, job.finished - job.started))
-        if job.kind == "switch":
-            [key_file] = json.loads(job.inputs)["switching_key"]
-            forget_key(session, self._store, job.tenant_id, key_file)
+        """The job is over, see `end_job`."""
+        end_job(session, self._store, job, state)
 
     # ---- for the supervisor ---------------------------------------------------------------------------------------
 
@@ -241,12 +230,24 @@ class Jobs:
             job.error_kind = "WorkerDied"
             job.error_message = f"{MOST_DEATHS} workers died on this job, perhaps for want of memory; ask the operator"
             self.end(session, job, "failed")
-            self._store.forget_work(job.tenant_id, job.id)
 
     def _change(self, claim: Claim, **values: object) -> bool:
         mine = (Job.id == claim.job_id, Job.worker == claim.worker, Job.state == "running")
         with self._database.writing() as session:
-            return session.execute(update(Job).where(*mine).values(**values)).rowcount == 1  # type: ignore[attr-defined,no-any-return]
+            changed = session.execute(update(Job).where(*mine).values(**values))
+            return changed.rowcount == 1  # type: ignore[attr-defined,no-any-return]
+
+
+def _next(session: Session) -> Job | None:
+    """Of the tenant with the fewest running jobs, the oldest queued one."""
+    other = aliased(Job)
+    busy = (
+        select(func.count())
+        .where(other.tenant_id == Job.tenant_id, other.state == "running")
+        .correlate(Job)
+        .scalar_subquery()
+    )
+    return session.scalar(select(Job).where(Job.state == "queued").order_by(busy, Job.created).limit(1))
 
 
 def held(session: Session, claim: Claim) -> Job | None:

@@ -221,12 +221,14 @@ class DeletionPlan(Message):
     Attributes:
         unfinished: jobs among the objects that would be cancelled.
         shrunk: data sets that stay and lose files.
+        withdrawn: publications that would be withdrawn; trainers' unfinished jobs on them would be cancelled.
         plan_sha256: stands for exactly these objects; the deletion asks for it.
     """
 
     objects: list[Doomed]
     unfinished: list[Id]
     shrunk: list[Id]
+    withdrawn: list[Id]
     size: int
     plan_sha256: Digest
 

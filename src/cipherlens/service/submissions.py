@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from cipherlens.learning.recipes import Recipe
-from cipherlens.service import tally
 from cipherlens.service.database import Job, Publication, PublicationFile, Submission, new_id
+from cipherlens.service.endings import end_job
+from cipherlens.service.pieces import Store
 from cipherlens.service.states import UNFINISHED
 from cipherlens.service.tokens import OWNER_SPACE
 from cipherlens.wire.container import canonical_json
@@ -41,19 +42,17 @@ def withdraw(session: Session, publication: Publication) -> None:
     session.execute(delete(PublicationFile).where(PublicationFile.publication_id == publication.id))
 
 
-def withdraw_those_holding(session: Session, file_ids: list[str]) -> None:
-    """Withdraw the publications that hold any of these files, and cancel the submissions that are not evaluated yet.
+def withdraw_and_cancel(session: Session, store: Store, publication_ids: Iterable[str]) -> None:
+    """Withdraw publications whose files are about to go, and cancel the submissions that are not evaluated yet.
 
     Models that trainers have by now stay theirs; without the owner's key they are of no use to anybody.
     """
-    holding = select(PublicationFile.publication_id).where(PublicationFile.file_id.in_(file_ids))
-    for publication in session.scalars(select(Publication).where(Publication.id.in_(holding))).all():
-        withdraw(session, publication)
-        made = Submission.publication_id == publication.id
+    for publication_id in publication_ids:
+        withdraw(session, session.get_one(Publication, publication_id))
+        made = Submission.publication_id == publication_id
         mine = select(Submission.train_job_id).where(made).union_all(select(Submission.evaluate_job_id).where(made))
         for job in session.scalars(select(Job).where(Job.state.in_(UNFINISHED), Job.id.in_(mine))).all():
-            job.state, job.finished, job.worker, job.lease = "cancelled", time.time(), None, None
-            tally.add(session, tally.ENDED, job.kind, job.state)
+            end_job(session, store, job, "cancelled")
 
 
 def queue_training(session: Session, submission: Submission, files: Mapping[str, list[str]]) -> None:

@@ -29,8 +29,8 @@ class Sweeper:
 
     def __init__(self, database: Database, store: Store, jobs: Jobs, settings: Settings) -> None:
         self._database, self._store, self._jobs, self._settings = database, store, jobs, settings
-        self._deletions = Deletions(database, store, Identity.open(settings.data))
         self._audit = Audit(settings.data)
+        self._deletions = Deletions(database, store, Identity.open(settings.data), self._audit)
         self._next = 0.0
 
     def start(self) -> None:
@@ -76,14 +76,15 @@ class Sweeper:
     def _retain(self) -> None:
         for tenant, receipt in self._deletions.retain(self._settings.retention_days):
             say("over its time", tenant=tenant, receipt=receipt)
-            self._audit.append("retention", tenant=tenant, token=None, object=receipt, outcome="ok")
 
     def _leftovers(self, youngest: float) -> int:
         """Finish interrupted deletions, and remove what belongs to nothing; returns how many files.
 
         That is files that were never registered or are deleted, what jobs that ended left behind, and uploads that nobody
-        touched and switching keys that nobody used for so many days. What is on the disk is listed before the database is asked, so that nothing counts as
-        left over that was registered in between. youngest: seconds since an unregistered file was written.
+        touched and switching keys that nobody used for so many days. What is on the disk is listed before the database is
+        asked, so that nothing counts as left over that was registered in between.
+
+        youngest: seconds since an unregistered file was written.
         """
         self._deletions.finish_all()
         old = time.time() - self._settings.upload_days * DAY

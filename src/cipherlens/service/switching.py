@@ -31,9 +31,9 @@ from cipherlens.service.derivation import Derived
 from cipherlens.service.errors import Conflict, QuotaExceeded, Unavailable, not_found
 from cipherlens.service.headers import Description, describe_file
 from cipherlens.service.jobs import Claim, Jobs, held
+from cipherlens.service.needs import need_of
 from cipherlens.service.pieces import Store, file_sha256, make_folder, sync_folder
 from cipherlens.service.schemas import SwitchRecipe
-from cipherlens.service.switching_keys import needed
 from cipherlens.wire.key_change import read_key_change
 
 Progress = Callable[[str, float], None]
@@ -194,12 +194,12 @@ class Switching:
                 session.add(DatasetFile(dataset_id=dataset.id, file_id=places[source], position=position))
             dataset.key_id = done[sources[0]].about.key_id
             session.flush()
-            if not recipe.keep_old:
-                old = [session.get_one(File, i) for i in sources if not needed(session, i, besides=job.id)]
-                leaving = Derived(tuple(old), frozenset(), frozenset())
-                deletion_id = decide(session, claim.tenant_id, leaving, "rotation") if old else None
             job.progress, job.stage = 1.0, "done"
-            self._jobs.end(session, job, "done")
+            self._jobs.end(session, job, "done")  # before the old files go: from here on it needs them no more
+            if not recipe.keep_old:
+                old = [session.get_one(File, i) for i in sources if need_of(session, i) is None]
+                leaving = Derived(tuple(old), frozenset(), frozenset())
+                deletion_id = decide(session, self._store, claim.tenant_id, leaving, "rotation") if old else None
         if deletion_id is not None:
             self._deletions.finish(deletion_id)
         return True

@@ -5,20 +5,11 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cipherlens.service.database import DatasetFile, File, Job, PublicationFile
+from cipherlens.service.database import File
 from cipherlens.service.files import split
+from cipherlens.service.needs import need_of
 from cipherlens.service.pieces import Store
 from cipherlens.wire.container import Kind
-
-
-def needed(session: Session, file_id: str, *, besides: str | None = None) -> bool:
-    """Whether a data set or a publication holds a file, or an unfinished job needs it. besides: a job that does not count."""
-    waiting = select(Job.id).where(Job.state.in_(("queued", "running")), Job.inputs.contains(file_id))
-    if besides is not None:
-        waiting = waiting.where(Job.id != besides)
-    holding = select(DatasetFile.dataset_id).where(DatasetFile.file_id == file_id)
-    published = select(PublicationFile.publication_id).where(PublicationFile.file_id == file_id)
-    return any(session.scalar(query.limit(1)) is not None for query in (waiting, holding, published))
 
 
 def forget_key(session: Session, store: Store, tenant_id: str, file_id: str) -> None:
@@ -28,7 +19,7 @@ def forget_key(session: Session, store: Store, tenant_id: str, file_id: str) -> 
     is taken up again: it needs the key no more where everything is switched, and fails and is deleted otherwise.
     """
     file = session.get(File, file_id)
-    if file is None or needed(session, file_id):
+    if file is None or need_of(session, file_id) is not None:
         return
     pieces = split(file.manifest)
     session.delete(file)

@@ -20,10 +20,11 @@ from cipherlens.planning.cost import training_memory
 from cipherlens.scheme.engine import Engine, usable_cores
 from cipherlens.scheme.keys import EvaluationKeys, KeyRequest
 from cipherlens.server import classify, open_cluster, train
+from cipherlens.service.audit import Audit
 from cipherlens.service.checkpoints import FileCheckpoints
 from cipherlens.service.database import Database, new_id
 from cipherlens.service.deletion import Deletions
-from cipherlens.service.errors import Unavailable
+from cipherlens.service.errors import Unavailable, disk_full
 from cipherlens.service.headers import Description
 from cipherlens.service.identity import Identity
 from cipherlens.service.jobs import Claim, Jobs
@@ -108,7 +109,7 @@ class Worker:
             database,
             self._store,
             self._jobs,
-            Deletions(database, self._store, Identity.open(settings.data)),
+            Deletions(database, self._store, Identity.open(settings.data), Audit(settings.data)),
             self._threads,
         )
         self._keys = KeyCache()
@@ -148,12 +149,16 @@ class Worker:
             self.leave()  # so that the next job joins the cluster anew
             end = self._fail(claim, type(error).__name__, str(error))
         except CipherlensError as error:
-            end = self._fail(claim, type(error).__name__, str(error))
+            told = disk_full(error) or error
+            end = self._fail(claim, type(told).__name__, str(told))
         except MemoryError:
             end = self._fail(claim, "OutOfMemory", "the service's memory did not suffice; plan a smaller task")
         except Exception as error:
             if self._jobs.ended(claim):  # its files were deleted under its hands
                 end = "lost"
+            elif (full := disk_full(error)) is not None:
+                defect("disk full", error, job=claim.job_id)
+                end = self._fail(claim, type(full).__name__, str(full))
             else:
                 defect("job", error, job=claim.job_id)
                 end = self._fail(claim, "Defect", "the service failed unexpectedly; its log says where")

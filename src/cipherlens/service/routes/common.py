@@ -73,7 +73,7 @@ def trainer(caller: Anyone) -> Caller:
 
 
 def about(request: Request, id: str) -> None:
-    """Tell the audit log what a request that made something was about; ids in paths it sees itself."""
+    """Tell the audit log what a request was about, where that is more than the first id in its path, which it sees itself."""
     request.state.object = id
 
 

@@ -11,6 +11,7 @@ from cipherlens.service.routes.common import (
     Owner,
     Recipient,
     Trainer,
+    about,
     checked,
     idempotency_key,
     services,
@@ -34,7 +35,9 @@ LONGEST_NUMBER = 9
 @router.post("")
 def publish(request: Request, caller: Owner, wanted: NewPublication, key: NeededIdempotencyKey) -> PublicationInfo:
     """Let trainers train on a data set as it is now. The same body under the same `Idempotency-Key` is the same one."""
-    return services(request).publications.publish(caller, wanted, idempotency_key(key))
+    made = services(request).publications.publish(caller, wanted, idempotency_key(key))
+    about(request, made.publication_id)
+    return made
 
 
 @router.get("")
@@ -59,7 +62,9 @@ def withdraw(request: Request, caller: Owner, publication_id: str) -> Response:
 @router.post("/{publication_id}/submissions")
 def submit(request: Request, caller: Trainer, publication_id: str, recipe: SubmittedRecipe) -> SubmissionInfo:
     """Train by a recipe, then evaluate. The same recipe again is the same submission."""
-    return services(request).publications.submit(caller, checked(publication_id, "publication"), recipe)
+    made = services(request).publications.submit(caller, checked(publication_id, "publication"), recipe)
+    about(request, f"{publication_id}/{made.number}")
+    return made
 
 
 @router.get("/{publication_id}/submissions")
@@ -80,6 +85,7 @@ def submission(request: Request, caller: Recipient, publication_id: str, number:
 def release(request: Request, caller: Owner, publication_id: str, number: str, score: Score) -> SubmissionInfo:
     """Put a score on the scoreboard, once, after recomputing the reply that it is of."""
     place = checked(publication_id, "publication"), _number(number)
+    about(request, "{}/{}".format(*place))
     return services(request).publications.release(caller, *place, score.percent)
 
 
