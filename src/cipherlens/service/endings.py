@@ -26,6 +26,7 @@ def end_job(session: Session, store: Store, job: Job, state: str) -> None:
         tally.add(session, tally.SECONDS, job.kind, value=max(0.0, job.finished - job.started))
     if state != "done" and not (held and job.kind == "switch"):
         store.forget_work(job.tenant_id, job.id)
+        store.sync(job.tenant_id)
     if job.kind == "switch":
         [key_file] = json.loads(job.inputs)["switching_key"]
         forget_key(session, store, job.tenant_id, key_file)
