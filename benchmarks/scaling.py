@@ -250,6 +250,8 @@ def measure(images: int, runs: int) -> list[Scaled]:
     node = {"num_cpus": 1, "object_store_memory": 2_000_000_000, "node_ip_address": "127.0.0.2"}
     for nodes in (1, 2):
         with tempfile.TemporaryDirectory(prefix="ray-") as logs:
+            os.environ["RAY_TMPDIR"] = logs  # where Ray notes a cluster's address, in a folder that must be there
+            (Path(logs) / "ray").mkdir()
             ray = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False, "temp_dir": logs})
             for _ in range(1, nodes):
                 ray.add_node(**node)
