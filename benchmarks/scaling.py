@@ -74,7 +74,7 @@ def unit_costs(records: Sequence[dict[str, Any]]) -> Unit:
     counts, seconds = [], []
     for record in records:
         dimension = int(record["features"].rpartition("= ")[2])
-        classes = 10 if record["task"] == "mnist_1000" else 2
+        classes = 10 if record["task"] in ("mnist_1000", "mnist_60000") else 2
         circuit = circuit_of(record["learner"], classes, dimension)
         stages = count_key_switches(circuit, circuit.layout.ciphertexts(record["images"]))
         if (circuit.top, stages.total) != (record["levels"], record["key_switches"]):
