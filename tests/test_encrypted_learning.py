@@ -159,6 +159,9 @@ def test_a_division_in_two_steps_is_as_good(learner: Any, classes: int, monkeypa
     monkeypatch.setattr(Circuit, "most_in_one_division", 200)
     with pytest.raises(PlanError, match="averages up to"):
         cl.plan(rows, labels, learner=learner, features="table", dimension=16, steps=3, most_images=10**8)
+    small = Keys.create(cl.plan(rows[:100], labels[:100], learner=learner, features="table", dimension=16, steps=3))
+    with pytest.raises(PlanError, match="average up to 200 images, and there are 240"):
+        small.encrypt(rows, labels)  # said before anything is paid
     task = cl.plan(rows, labels, learner=learner, features="table", dimension=16, steps=3)
     assert task.public.parameters.top_level == task.public.spec.score_levels + 1
     keys = Keys.create(task)

@@ -5,6 +5,7 @@ import importlib
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -374,10 +375,16 @@ def test_names_and_default_sizes() -> None:
 # --- the feature map -----------------------------------------------------------------------------------------------
 
 
+def fitted_to(images: Any, features: str | Path, dimension: int, shrinkage: float = 1.0) -> FeatureMap:
+    """A map fitted to images or a table; plans choose their whitening with bounds, which do not matter here."""
+    base = choose(features, images, 0)
+    return FeatureMap(base, fit_whitening(extract(base, images), dimension, shrinkage, standardise=base.standardise))
+
+
 @pytest.mark.parametrize("features", ["pixels:7x7", "hog", "hog2:12x12"])
 def test_columns_follow_the_convention_and_survive_storing(features: str) -> None:
     clear, fresh = images(40, seed=1), images(300, seed=2)
-    fitted = FeatureMap.fit(clear, features, dimension=64)
+    fitted = fitted_to(clear, features, dimension=64)
     seen: list[tuple[int, int]] = []
     columns = fitted.transform(fresh, lambda done, total: seen.append((done, total)))
     assert columns.shape == (300, 64)
@@ -385,7 +392,7 @@ def test_columns_follow_the_convention_and_survive_storing(features: str) -> Non
     assert np.all(columns[:, 63] == 1)
     assert np.abs(columns[:, :63]).max() <= CLIP
     assert seen == [(256, 300), (300, 300)]
-    assert np.array_equal(columns, FeatureMap.fit(clear, features, dimension=64).transform(fresh))
+    assert np.array_equal(columns, fitted_to(clear, features, dimension=64).transform(fresh))
     batches = list(fitted.batches(fresh))
     assert [name for names, _ in batches for name in names] == [str(i) for i in range(300)]
     assert np.array_equal(np.concatenate([rows for _, rows in batches]), columns)
@@ -394,7 +401,7 @@ def test_columns_follow_the_convention_and_survive_storing(features: str) -> Non
     restored = FeatureMap.from_arrays(arrays, json.loads(json.dumps(settings)))
     assert restored.identity == fitted.identity
     assert np.array_equal(restored.transform(fresh), columns)
-    assert FeatureMap.fit(images(40, seed=3), features, dimension=64).identity != fitted.identity
+    assert fitted_to(images(40, seed=3), features, dimension=64).identity != fitted.identity
     assert repr(fitted).endswith("64 columns)")
 
 
@@ -402,8 +409,8 @@ def test_lite0_map_from_files_arrays_and_tensors(tmp_path: Path) -> None:
     train, _ = demo_cats()
     for i in range(6):
         Image.fromarray(train.images[i]).save(tmp_path / f"{i}.png")
-    fitted, table = FeatureMap.fit_with_features(train.images[:24], "lite0", dimension=16, threads=2)
-    assert table.shape == (24, 1280)
+    fitted = fitted_to(train.images[:24], "lite0", dimension=16)
+    assert fitted.whitening.features == 1280
     columns = fitted.transform(train.images[:6])
     assert np.array_equal(columns, fitted.transform(tmp_path, threads=2))
     assert np.array_equal(columns, fitted.transform(np.moveaxis(train.images[:6], 3, 1).astype(np.float32) / 255))
@@ -417,7 +424,7 @@ def test_lite0_map_from_files_arrays_and_tensors(tmp_path: Path) -> None:
 
 def test_a_users_model_is_stored_with_the_map(tmp_path: Path) -> None:
     path = small_model(tmp_path / "mine.onnx", ["n", 3, 6, 6])
-    fitted = FeatureMap.fit(images(20), path, dimension=4)
+    fitted = fitted_to(images(20), path, dimension=4)
     path.unlink()
     arrays, settings = fitted.to_arrays()
     restored = FeatureMap.from_arrays(arrays, settings)
@@ -426,7 +433,7 @@ def test_a_users_model_is_stored_with_the_map(tmp_path: Path) -> None:
 
 def test_tables_of_numbers() -> None:
     table = sample(100, 6) * [1e3, 1, 1e-3, 1, 1, 1]
-    fitted = FeatureMap.fit(table, "table", dimension=8, shrinkage=0.0)
+    fitted = fitted_to(table, "table", dimension=8, shrinkage=0.0)
     columns = fitted.transform(table)
     assert np.allclose(columns[:, :6].T @ columns[:, :6] / 100, np.eye(6))
     arrays, settings = fitted.to_arrays()
@@ -446,7 +453,7 @@ def test_batches_hold_few_pixels() -> None:
 
 
 def test_damaged_stored_maps_are_refused() -> None:
-    arrays, settings = FeatureMap.fit(images(40), "hog2:12x12", dimension=64).to_arrays()
+    arrays, settings = fitted_to(images(40), "hog2:12x12", dimension=64).to_arrays()
     mean, matrix = np.asarray(arrays["whitening_mean"], float), np.asarray(arrays["whitening_matrix"], float)
     nan = np.where(np.arange(mean.size) == 1, np.nan, mean)
     base = dict(settings["base"])  # type: ignore[call-overload]

@@ -197,12 +197,19 @@ def test_a_fit_that_fails_changes_nothing(mode: Any, monkeypatch: pytest.MonkeyP
 
 def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
     rows, labels = table(120, 2)
-    chosen = {"steps": np.int64(2), "dimension": np.int32(16), "seed": np.uint8(3), "clear": np.int64(30)}
-    plan(rows, labels, features="table", threads=np.int64(1), **chosen).save(tmp_path / "task.cl")  # type: ignore[arg-type]
-    ImageClassifier(features="table", mode="clear", **chosen).fit(rows, labels)  # type: ignore[arg-type]
+    chosen: dict[str, Any] = {
+        "steps": np.int64(2),
+        "dimension": np.int32(16),
+        "seed": np.uint8(3),
+        "clear": np.int64(30),
+        "threads": np.int64(1),
+    }
+    plan(rows, labels, features="table", **chosen).save(tmp_path / "task.cl")
+    ImageClassifier(features="table", mode="clear", **chosen).fit(rows, labels)
+    wrong: dict[str, Any]
     for wrong in ({"steps": 2.5}, {"dimension": "16"}, {"threads": -1}, {"threads": 0}, {"clear": 30.0}, {"seed": -1}):
         with pytest.raises(InputError, match="must be"):
-            plan(rows, labels, features="table", **wrong)  # type: ignore[arg-type]
+            plan(rows, labels, features="table", **wrong)
 
 
 def test_labels_that_are_missing_are_named() -> None:

@@ -154,7 +154,7 @@ def view_agrees(owner: Owner, dataset: str, material: Material) -> None:
 
 def test_every_kind_of_job_has_a_name() -> None:
     script = (files("cipherlens.service") / "page" / "page.js").read_text(encoding="utf-8")
-    names = re.search(r"textContent = \{ (train: .*) \}\[job\.kind\]", script)
+    names = re.search(r"const WORK = \{ (.*) \};", script)
     assert names is not None
     assert set(re.findall(r"(\w+):", names[1])) == set(get_args(JobInfo.model_fields["kind"].annotation))
 

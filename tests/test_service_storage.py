@@ -216,7 +216,7 @@ def test_a_job_waits_for_storage(
     gate.stop()
 
 
-def test_a_data_set_goes_over_to_a_new_key(tmp_path: Path, bucket: Any) -> None:
+def test_a_data_set_goes_over_to_a_new_key(tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The storage fails when the second result is brought to it: nothing has changed, and the next worker goes on."""
     rotation = make_world(tmp_path)
     bench = Bench(tmp_path, rotation, URL)
@@ -228,7 +228,7 @@ def test_a_data_set_goes_over_to_a_new_key(tmp_path: Path, bucket: Any) -> None:
             raise Unavailable("the service's storage does not answer; try again later")
         publish(tenant_id, file_id)
 
-    bench.store.publish = failing  # type: ignore[method-assign]
+    monkeypatch.setattr(bench.store, "publish", failing)
     with pytest.raises(Unavailable):
         bench.work(bench.claim())
     assert {name.split("/")[-1].removesuffix(".cl") for name in names(bucket)} == {*bench.files, bench.key}

@@ -348,7 +348,11 @@ static void dot(double* out, const double* const* a, const double* const* b, std
 }
 
 // Keys are read once, from memory, and processors look ahead within a page only: ask for the next page of each stream.
+// (An address, not a pointer: behind the last limb there may be nothing, which a prefetch does not mind.)
 constexpr std::size_t ahead = 512, line = 8;
+static void prefetch(const double* stream, std::size_t at) {
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(stream) + at * sizeof(double)), 0, 2);
+}
 
 static void dot_pair(double* out0, double* out1, const double* const* a, const double* const* b0,
                      const double* const* b1, std::size_t terms, std::size_t n, const Modulus& m) {
@@ -367,7 +371,7 @@ static void dot_pair(double* out0, double* out1, const double* const* a, const d
                 s11.add_product(x1, load(b1[t] + j + lanes));
                 if (j % line == 0)  // a step may be a part of a line, or two of them
                     for (std::size_t at = j + ahead; at < j + ahead + 2 * lanes; at += line)
-                        __builtin_prefetch(b0[t] + at, 0, 2), __builtin_prefetch(b1[t] + at, 0, 2);
+                        prefetch(b0[t], at), prefetch(b1[t], at);
             }
             V r00 = s00.value(anchor, f), r01 = s01.value(anchor, f), r10 = s10.value(anchor, f),
               r11 = s11.value(anchor, f);

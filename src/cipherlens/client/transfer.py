@@ -9,7 +9,6 @@ import secrets
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from cipherlens.client.http import Http
 from cipherlens.errors import FormatError, InputError, ServerError
 from cipherlens.wire.container import Reader
+from cipherlens.wire.disk import file_sha256, sync_folder
 from cipherlens.wire.layout import LARGEST_HEADER, LENGTH_BYTES, Kind, parse
 
 PIECE = 4 << 20
@@ -110,8 +110,7 @@ def read_manifest(path: Path, expected: Kind | None = None) -> Manifest:
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits. Raises InputError when it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from None
 
@@ -215,7 +214,7 @@ def download(http: Http, file: RemoteFile, path: Path, progress: Progress | None
                 )
             _check_contents(temporary, file.kind)
             os.replace(temporary, target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -286,14 +285,3 @@ def _check_kind(kind: Kind, expected: Kind | None, path: Path) -> None:
         )
     if expected is not None and kind is not expected:
         raise FormatError(f"{path} holds {kind.words}, but {expected.words} is needed here; name the right file")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable, where the system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with suppress(OSError):  # file systems that cannot sync folders
-                os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -8,19 +8,15 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cipherlens.errors import FormatError, InputError
-from cipherlens.features.base import BaseFeatures, Progress, choose, extract, extract_batches, floats, restore
+from cipherlens.features.base import BaseFeatures, Progress, extract_batches, floats, restore
 from cipherlens.features.pixels import Floats
-from cipherlens.features.whitening import Whitening, fit_whitening
-
-SHRINKAGE = 1.0
-"""Suits 200 clear images as well as thousands: less widens the spectrum of fresh images and gained no accuracy."""
+from cipherlens.features.whitening import Whitening
 
 _VERSION = 1
 
@@ -31,48 +27,6 @@ class FeatureMap:
 
     base: BaseFeatures
     whitening: Whitening
-
-    @classmethod
-    def fit(
-        cls,
-        images: Any,
-        features: str | Path | BaseFeatures = "lite0",
-        dimension: int = 128,
-        shrinkage: float = SHRINKAGE,
-        seed: int = 0,
-        *,
-        threads: int = 1,
-        progress: Progress | None = None,
-    ) -> "FeatureMap":
-        """Fit to the owner's clear images; whoever also needs their base features uses `fit_with_features`.
-
-        images: whatever `ImageSource.of` takes, or with features="table", (n, d) numbers.
-        features: see `cipherlens.features.base.choose`. dimension: D, a power of two, the constant included.
-        shrinkage: s >= 0, see `fit_whitening`. seed: of the random projections of "hog2".
-
-        Raises InputError for images, names or sizes that cannot be used.
-        """
-        fitted, _ = cls.fit_with_features(
-            images, features, dimension, shrinkage, seed, threads=threads, progress=progress
-        )
-        return fitted
-
-    @classmethod
-    def fit_with_features(
-        cls,
-        images: Any,
-        features: str | Path | BaseFeatures = "lite0",
-        dimension: int = 128,
-        shrinkage: float = SHRINKAGE,
-        seed: int = 0,
-        *,
-        threads: int = 1,
-        progress: Progress | None = None,
-    ) -> tuple["FeatureMap", Floats]:
-        """As `fit`, with the (n, d) unwhitened base features, from which held-out bounds are measured."""
-        base = choose(features, images, seed, threads)
-        table = extract(base, images, threads, progress)
-        return cls(base, fit_whitening(table, dimension, shrinkage, standardise=base.standardise)), table
 
     def __repr__(self) -> str:
         return f"FeatureMap({self.base.kind}, {self.whitening.features} features -> {self.dimension} columns)"

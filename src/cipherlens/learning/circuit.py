@@ -28,11 +28,6 @@ LARGEST_COUNT = 1 << 40
 """Images: the sums of so many squares, at the scale of a product, take 110 bits."""
 
 
-def levels_needed(spec: LearnerSpec) -> int:
-    """Levels from fresh images to scores: the top level of a task's parameters."""
-    return spec.score_levels
-
-
 @dataclass(frozen=True)
 class Circuit:
     """One learner on one ring.
@@ -54,9 +49,9 @@ class Circuit:
                 f"{self.spec.columns} classes do not fit the {self.layout.batch} positions that {self.spec.dimension} "
                 f"features leave in {self.layout.slots} slots; use fewer features or a larger ring"
             )
-        if levels_needed(self.spec) > self.parameters.top_level:
+        if self.spec.score_levels > self.parameters.top_level:
             raise PlanError(
-                f"the learner needs {levels_needed(self.spec)} levels and the ring has {self.parameters.top_level}"
+                f"the learner needs {self.spec.score_levels} levels and the ring has {self.parameters.top_level}"
             )
         if self.padded_columns > self.spec.dimension:
             raise PlanError(
@@ -234,6 +229,14 @@ class Circuit:
         """Training images that the sums can be divided by: with a level to spare, in two divisions."""
         spare = self.sum_level > self.solve_level
         return min(LARGEST_COUNT, self.most_in_one_division * (SECOND_DIVISION if spare else 1))
+
+    def require_averaged(self, images: int) -> None:
+        """Raise PlanError for more training images than this."""
+        if images > self.most_images:
+            raise PlanError(
+                f"the scales of this plan average up to {self.most_images:,} images, and there are {images:,}; train on "
+                "fewer, or plan for as many (most_images, --most-images)"
+            )
 
     def second_division(self, images: int) -> int:
         """What the sums of so many images are divided by one level further down; 1 where one division is enough."""

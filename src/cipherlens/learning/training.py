@@ -145,11 +145,7 @@ class Trainer:
             raise InputError(f"training needs at least one image of each of the {circuit.spec.classes} classes")
         self.circuit, self.evaluator, self.counts = circuit, evaluator, counts
         self.images = int(counts.sum())
-        if self.images > circuit.most_images:
-            raise PlanError(
-                f"the scales of this plan average up to {circuit.most_images:,} images, and there are "
-                f"{self.images:,}; train on fewer, or plan for as many (most_images, --most-images)"
-            )
+        circuit.require_averaged(self.images)
         self._second = circuit.second_division(self.images)
         self.targets, self.centre_weights = label_weights(circuit, counts)
         self._diagonals: list[NDArray[np.float64]] = []

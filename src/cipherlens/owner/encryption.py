@@ -145,7 +145,7 @@ class Prepared:
 def prepare(task: Task, images: Any, labels: Any, labelled: bool, *, skip_broken: bool = False) -> Prepared:
     """Read names and labels, check them against the task's classes, and put the names into one text to seal.
 
-    Raises InputError for images or labels that cannot be used.
+    Raises InputError for images or labels that cannot be used, and PlanError for more than one training can average.
     """
     classes = task.notes.classes
     if task.feature_map.base.kind == "table":
@@ -163,6 +163,8 @@ def prepare(task: Task, images: Any, labels: Any, labelled: bool, *, skip_broken
         raise InputError("there are no images to encrypt; give at least one")
     if numbers is not None and len(numbers) != count:
         raise InputError(f"{count} images need {count} labels, not {len(numbers)}")
+    if numbers is not None:
+        task.public.circuit.require_averaged(count)
     return Prepared(source, count, numbers, json.dumps([as_unicode(name) for name in names]).encode())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cipherlens.learning.results import Packed, Reply, TrainedModel
-
-CHUNK = 1 << 22
+from cipherlens.wire.disk import file_sha256
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ def compare(path: Path, claimed: Reply | TrainedModel, again: Reply | TrainedMod
     with tempfile.TemporaryDirectory(prefix="cipherlens-") as folder:
         copy = Path(folder) / "again.cl"
         again.save(copy)
-        digests = _sha256(path), _sha256(copy)
+        digests = file_sha256(path), file_sha256(copy)
     identical = digests[0] == digests[1]
     if not identical and not differing:
         differing.append("header")
@@ -61,11 +59,3 @@ def _parts(claimed: Reply | TrainedModel, again: Reply | TrainedModel) -> dict[s
 def _tables(claimed: Mapping[str, Packed], again: Mapping[str, Packed]) -> dict[str, bool]:
     names = sorted(set(claimed) | set(again))
     return {name: name in claimed and name in again and np.array_equal(claimed[name], again[name]) for name in names}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()

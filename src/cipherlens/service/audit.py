@@ -19,8 +19,8 @@ from pathlib import Path
 
 from cipherlens.errors import CipherlensError, InputError, SecurityError
 from cipherlens.service.ownership import give_to_owner
-from cipherlens.service.pieces import sync_folder
 from cipherlens.wire.container import canonical_json, parse_json_object
+from cipherlens.wire.disk import sync_folder
 
 CURRENT, LOCK = "audit.jsonl", "audit.lock"
 ROTATE_BYTES = 16 << 20

@@ -20,6 +20,7 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     UniqueConstraint,
+    Update,
 )
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -364,3 +365,8 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def changed_rows(session: Session, statement: Update) -> int:
+    """Rows that an UPDATE has changed. (SQLAlchemy's types know of no rowcount before it is executed.)"""
+    return int(session.execute(statement).rowcount)  # type: ignore[attr-defined]

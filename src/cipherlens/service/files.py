@@ -22,6 +22,7 @@ from cipherlens.service.database import (
     Publication,
     Submission,
     Tenant,
+    changed_rows,
     new_id,
 )
 from cipherlens.service.errors import Busy, DiskFull, Invalid, QuotaExceeded, TooLarge, not_found
@@ -199,8 +200,8 @@ class Files:
         with self._database.writing() as session:
             now = time.time()
             same = (File.id == file_id, File.state == "uploading", File.manifest == file.manifest)
-            done = session.execute(update(File).where(*same).values(state="ready", touched=now))
-        if done.rowcount != 1:  # type: ignore[attr-defined]
+            done = changed_rows(session, update(File).where(*same).values(state="ready", touched=now))
+        if done != 1:
             self._store.remove(caller.tenant_id, file_id)
             raise not_found("file")
         self._release_pieces(caller.tenant_id, file.space, split(file.manifest))

@@ -18,18 +18,19 @@ from sqlalchemy.orm import Session, aliased
 from cipherlens.errors import InputError, KeyMismatch
 from cipherlens.learning.recipes import Recipe
 from cipherlens.service import tally
-from cipherlens.service.database import Database, File, Job, Tenant, new_id
+from cipherlens.service.database import Database, File, Job, Tenant, changed_rows, new_id
 from cipherlens.service.datasets import dataset_files, find_dataset
 from cipherlens.service.endings import end_job
 from cipherlens.service.errors import Conflict, NotFound, TooManyJobs, not_found
 from cipherlens.service.files import find_file
 from cipherlens.service.headers import Description
-from cipherlens.service.pieces import Store, file_sha256
+from cipherlens.service.pieces import Store
 from cipherlens.service.schemas import ClassifyRecipe, JobInfo, Problem, SwitchRecipe, TrainRecipe
 from cipherlens.service.states import UNFINISHED
 from cipherlens.service.submissions import go_on, place_of_result
 from cipherlens.service.tokens import Caller
 from cipherlens.wire.container import canonical_json
+from cipherlens.wire.disk import file_sha256
 
 MOST_DEATHS = 10
 """Workers that may die on a job, without a checkpoint in between, before it is given up."""
@@ -109,7 +110,7 @@ class Jobs:
         with self._database.writing() as session:
             job = _find(session, caller, job_id)
             if job.state in UNFINISHED:
-                self.end(session, job, "cancelled")
+                end_job(session, self._store, job, "cancelled")
             return _info(job)
 
     # ---- for workers ----------------------------------------------------------------------------------------------
@@ -131,7 +132,7 @@ class Jobs:
                 files = session.execute(select(File.id, File.tenant_id, File.sha256).where(File.id.in_(ids))).all()
                 if len(files) < len(ids):
                     job.error_kind, job.error_message = NotFound.__name__, "an input was deleted meanwhile"
-                    self.end(session, job, "failed")
+                    end_job(session, self._store, job, "failed")
                     session.flush()
                     continue
                 job.state, job.stage, job.worker, job.lease = "running", "reading", worker, now + self._lease
@@ -167,7 +168,7 @@ class Jobs:
             job = held(session, claim)
             if job is not None:
                 job.error_kind, job.error_message = kind, message
-                self.end(session, job, "failed")
+                end_job(session, self._store, job, "failed")
 
     def finish(self, claim: Claim, about: Description, file_id: str) -> bool:
         """Register the result, which lies complete under `file_id`, and end the job, both or neither.
@@ -189,15 +190,11 @@ class Jobs:
                 session.add(_result(claim, about, space, file_id, size, digest))
                 session.flush()
             job.result_file_id, job.progress, job.stage = twin or file_id, 1.0, "done"
-            self.end(session, job, "done")
+            end_job(session, self._store, job, "done")
             go_on(session, job)
         if twin is not None:  # the same inputs gave the same bytes before
             self._store.remove(claim.tenant_id, file_id)
         return True
-
-    def end(self, session: Session, job: Job, state: str) -> None:
-        """The job is over, see `end_job`."""
-        end_job(session, self._store, job, state)
 
     # ---- for the supervisor ---------------------------------------------------------------------------------------
 
@@ -229,13 +226,12 @@ class Jobs:
         if job.deaths >= MOST_DEATHS:
             job.error_kind = "WorkerDied"
             job.error_message = f"{MOST_DEATHS} workers died on this job, perhaps for want of memory; ask the operator"
-            self.end(session, job, "failed")
+            end_job(session, self._store, job, "failed")
 
     def _change(self, claim: Claim, **values: object) -> bool:
         mine = (Job.id == claim.job_id, Job.worker == claim.worker, Job.state == "running")
         with self._database.writing() as session:
-            changed = session.execute(update(Job).where(*mine).values(**values))
-            return changed.rowcount == 1  # type: ignore[attr-defined,no-any-return]
+            return changed_rows(session, update(Job).where(*mine).values(**values)) == 1
 
 
 def _next(session: Session) -> Job | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cipherlens.service.errors import Incomplete, Invalid
+from cipherlens.wire.disk import sync_folder
 
 CHUNK = 1 << 20
 TEMPORARY = ".part"
@@ -196,18 +197,3 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
     sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal, in constant memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

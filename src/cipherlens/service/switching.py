@@ -28,12 +28,14 @@ from cipherlens.service.database import Database, Dataset, DatasetFile, File, Jo
 from cipherlens.service.datasets import dataset_files
 from cipherlens.service.deletion import Deletions, decide
 from cipherlens.service.derivation import Derived
+from cipherlens.service.endings import end_job
 from cipherlens.service.errors import Conflict, QuotaExceeded, Unavailable, not_found
 from cipherlens.service.headers import Description, describe_file
 from cipherlens.service.jobs import Claim, Jobs, held
 from cipherlens.service.needs import need_of
-from cipherlens.service.pieces import Store, file_sha256, make_folder, sync_folder
+from cipherlens.service.pieces import Store, make_folder
 from cipherlens.service.schemas import SwitchRecipe
+from cipherlens.wire.disk import file_sha256, sync_folder
 from cipherlens.wire.key_change import read_key_change
 
 Progress = Callable[[str, float], None]
@@ -195,7 +197,7 @@ class Switching:
             dataset.key_id = done[sources[0]].about.key_id
             session.flush()
             job.progress, job.stage = 1.0, "done"
-            self._jobs.end(session, job, "done")  # before the old files go: from here on it needs them no more
+            end_job(session, self._store, job, "done")  # before the old files go: from here on it needs them no more
             if not recipe.keep_old:
                 old = [session.get_one(File, i) for i in sources if need_of(session, i) is None]
                 leaving = Derived(tuple(old), frozenset(), frozenset())

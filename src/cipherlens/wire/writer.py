@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipherlens.errors import InputError
+from cipherlens.wire.disk import sync_folder
 from cipherlens.wire.layout import UNSET_DIGEST, Kind, compose, place
 
 CHUNK = 1 << 22
@@ -133,7 +134,7 @@ class Writer:
             self._pwrite(memoryview(start), 0)
             os.fsync(self._file)
             os.replace(self._temporary, self._target)
-            _sync_folder(self._target.parent)
+            sync_folder(self._target.parent)
         except OSError as error:
             raise self._failure(error) from None
 
@@ -169,16 +170,3 @@ class Writer:
         else:
             reason = f"{os.strerror(error.errno) if error.errno else error}; choose another place"
         return InputError(f"{self.path} cannot be written: {reason}")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable, where the system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that cannot sync folders
-                raise
-        finally:
-            os.close(handle)

@@ -7,6 +7,7 @@ const MOST_JOBS = 30;
 const MOST_SETS = 20;
 const MOST_CLASSES = 12;
 const UNFINISHED = ["queued", "running"];
+const WORK = { train: "Training", classify: "Classification", evaluate: "Evaluation", switch: "Change of key" };
 const PILLS = { done: "good", running: "busy", failed: "bad" };
 const KINDS = { evaluation_keys: "Evaluation keys", switching_key: "Switching keys", images: "Images", model: "Models", reply: "Replies" };
 
@@ -101,7 +102,7 @@ function showJob(job) {
   const ended = !UNFINISHED.includes(job.state);
   latest.set(job.job_id, job);
   item.classList.toggle("ended", ended);
-  item.querySelector(".kind").textContent = { train: "Training", classify: "Classification", evaluate: "Evaluation", switch: "Change of key" }[job.kind] ?? job.kind;
+  item.querySelector(".kind").textContent = WORK[job.kind] ?? job.kind;
   const pill = item.querySelector(".state");
   pill.textContent = job.state;
   pill.className = `pill state ${PILLS[job.state] ?? ""}`;
