@@ -18,6 +18,8 @@ CLASSES = ("northern-goldfinch", "upland-sandpiper")
 
 SIDE = 12
 
+EVALUATION = "KEYS/evaluation.cl"
+
 
 def environment(cache: Path) -> dict[str, str]:
     """What a command needs, with the installed commands first on the path and a cache of its own."""
@@ -106,3 +108,16 @@ def workflow(base: Path) -> Workflow:
         "--out", "reply.cl",
     )  # fmt: skip
     return w
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file under a folder with its size and time of change."""
+    files = (path for path in folder.rglob("*") if path.is_file() and "cache" not in path.parts)
+    return {str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def one_sentence(stderr: str) -> str:
+    """Check the form of a refusal: one line, no traceback, no defect."""
+    assert stderr.startswith("cipherlens: ") and stderr.count("\n") == 1, stderr
+    assert "Traceback" not in stderr and "defect" not in stderr, stderr
+    return stderr

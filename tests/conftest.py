@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from cli_workflow import Workflow, workflow
 from postgresql import Cluster, missing
 from pydantic import SecretStr
 
@@ -22,6 +23,12 @@ def _log_of_this_test_alone() -> Iterator[None]:
     """A service's log, set up within a test, holds the standard error of that test, which is closed after it."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """The folder of a small task, in which every command has run."""
+    return workflow(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")

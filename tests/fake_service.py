@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cipherlens as cl
 from cipherlens.errors import CipherlensError
@@ -25,6 +25,9 @@ from cipherlens.learning.encrypted_images import EncryptedImages
 from cipherlens.learning.results import TrainedModel
 from cipherlens.wire.container import Reader
 from cipherlens.wire.keys import read_evaluation_keys
+
+if TYPE_CHECKING:
+    from cipherlens.client.connection import Connection
 
 PIECE = 4 << 20
 TOKEN = "clt_" + "0" * 32 + "_" + "x" * 43
@@ -368,3 +371,13 @@ def running(folder: Path) -> Iterator[FakeService]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def connection_to(url: str, token: str = TOKEN) -> Connection:
+    """A connection that waits between retries for next to nothing."""
+    from cipherlens.client.connection import Connection
+    from cipherlens.client.http import Http, Patience
+
+    return Connection(
+        Http(url, token, patience=Patience(first=0.001, longest=0.01), sleep=lambda s: time.sleep(s / 20))
+    )

@@ -105,6 +105,16 @@ def test_the_engine_meets_its_targets() -> None:
     assert seconds["SEAL", "ntt", 1 << 16] >= 3 * seconds["cipherlens (avx2)", "ntt", 1 << 16]
 
 
+def test_the_page_on_scaling_shows_what_was_measured() -> None:
+    one, two = read("scaling.json")
+    page = (RESULTS.parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    for found in (one, two):
+        assert f"| {found['nodes']} | {found['pass_seconds']:.1f} s | {found['seconds']:.1f} s |" in page
+        assert found["same_bytes"]
+    assert f"{one['images']:,} images of 128 columns in {one['ciphertexts']} ciphertexts" in page
+    assert f"{one['pass_seconds'] / two['pass_seconds']:.2f} times as fast" in page
+
+
 def test_one_split_of_wdbc_encrypted() -> None:
     """What the record of WDBC is the mean of ten of."""
     data = pytest.importorskip("sklearn.datasets").load_breast_cancer()

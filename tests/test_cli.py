@@ -16,17 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_workflow import CLASSES, Workflow, draw_images, environment, flatten, workflow
+from cli_workflow import CLASSES, Workflow, draw_images, environment, flatten
 
 from cipherlens.cli.main import main
 from cipherlens.planning.task import Task
 
 TRANSCRIPTS = Path(__file__).parent / "cli"
-
-
-@pytest.fixture(scope="session")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    return workflow(tmp_path_factory.getbasetemp())
 
 
 # ---- transcripts ----------------------------------------------------------------------------------------------------

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import datetime
-import http.server
 import json
 import pickle
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cli_workflow import CLASSES, Workflow, environment, workflow
-from fake_service import PIECE, TOKEN, FakeService, running
-from provider import Provider, provided
+from cli_workflow import CLASSES, EVALUATION, Workflow, environment
+from fake_service import PIECE, TOKEN, FakeService, connection_to, running
 
 import cipherlens as cl
 from cipherlens.errors import CipherlensError, FormatError, InputError, ServerError
@@ -43,22 +37,10 @@ from cipherlens.client.transfer import RemoteFile
 ID = "0123456789abcdef" * 2
 
 
-@pytest.fixture(scope="session")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    return workflow(tmp_path_factory.getbasetemp())
-
-
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[FakeService]:
     with running(tmp_path / "server") as service:
         yield service
-
-
-def connection_to(url: str, token: str = TOKEN) -> Connection:
-    """A connection that waits between retries for next to nothing."""
-    return Connection(
-        Http(url, token, patience=Patience(first=0.001, longest=0.01), sleep=lambda s: time.sleep(s / 20))
-    )
 
 
 @pytest.fixture
@@ -67,21 +49,17 @@ def server(service: FakeService) -> Iterator[Connection]:
         yield connection
 
 
-def keys_file(work: Workflow) -> Path:
-    return work / "KEYS" / "evaluation.cl"
-
-
 # ---- the whole way --------------------------------------------------------------------------------------------------
 
 
 def test_results_are_those_of_the_file_workflow(work: Workflow, server: Connection, tmp_path: Path) -> None:
     stages: list[tuple[str, float]] = []
-    model = server.fit(work / "data.cl", keys_file(work), progress=lambda stage, share: stages.append((stage, share)))
+    model = server.fit(work / "data.cl", work / EVALUATION, progress=lambda stage, share: stages.append((stage, share)))
     server.download(model, tmp_path / "model.cl")
     assert (tmp_path / "model.cl").read_bytes() == (work / "model.cl").read_bytes()
     assert {"uploading", "uploading keys"} <= {stage for stage, _ in stages}
     assert all(0 <= share <= 1 for _, share in stages)
-    reply = server.predict(model, work / "query.cl", keys_file(work))
+    reply = server.predict(model, work / "query.cl", work / EVALUATION)
     reply.save(tmp_path / "reply.cl")
     assert (tmp_path / "reply.cl").read_bytes() == (work / "reply.cl").read_bytes()
     answers = cl.owner.OwnerSecrets.load(work / "KEYS" / "secret.cl").decrypt(reply)
@@ -93,21 +71,21 @@ def test_objects_in_memory_are_the_same_as_their_files(
     work: Workflow, service: FakeService, server: Connection
 ) -> None:
     data, query = EncryptedImages.load(work / "data.cl"), EncryptedImages.load(work / "query.cl")
-    keys = read_evaluation_keys(keys_file(work))
+    keys = read_evaluation_keys(work / EVALUATION)
     server.fit([data], keys)
     puts = service.count("PUT .*")
     reply = server.predict(TrainedModel.load(work / "model.cl"), query, keys)
     assert reply.images == query.images
-    model = server.fit(str(work / "data.cl"), keys_file(work))
-    server.predict(model, work / "query.cl", keys_file(work))
+    model = server.fit(str(work / "data.cl"), work / EVALUATION)
+    server.predict(model, work / "query.cl", work / EVALUATION)
     assert len(service.jobs) == 2
     assert service.count("PUT .*") == puts + 1  # the query; keys and images are found by their hashes
 
 
 def test_a_model_is_found_by_its_bytes(work: Workflow, server: Connection) -> None:
     with pytest.raises(ServerError, match=r"model.cl is no model that this server has trained"):
-        server.start_predict(work / "model.cl", work / "query.cl", keys_file(work))
-    model = server.fit(work / "data.cl", keys_file(work))
+        server.start_predict(work / "model.cl", work / "query.cl", work / EVALUATION)
+    model = server.fit(work / "data.cl", work / EVALUATION)
     assert server.find_model(work / "model.cl") == model
     server.delete(model)
     server.delete(model)  # once more is no failure
@@ -121,7 +99,7 @@ def test_data_sets(work: Workflow, service: FakeService, server: Connection) -> 
     assert server.create_data_set([file]) == data_set
     server.append(data_set, file)
     assert service.datasets[data_set] == [file.id]  # it stays where it is
-    server.fit(file, keys_file(work))
+    server.fit(file, work / EVALUATION)
     assert [file.id] in service.datasets.values()  # and not what was appended to
     with pytest.raises(InputError, match="given twice"):
         server.create_data_set([file, file])
@@ -130,25 +108,25 @@ def test_data_sets(work: Workflow, service: FakeService, server: Connection) -> 
     with pytest.raises(InputError, match="32 hexadecimal digits"):
         server.append("../files", file)
     with pytest.raises(InputError, match="at least one"):
-        server.start_fit([], keys_file(work))
+        server.start_fit([], work / EVALUATION)
 
 
 # ---- interruptions --------------------------------------------------------------------------------------------------
 
 
 def test_an_upload_goes_on_where_it_stopped(work: Workflow, service: FakeService, server: Connection) -> None:
-    pieces = -(-keys_file(work).stat().st_size // PIECE)
+    pieces = -(-(work / EVALUATION).stat().st_size // PIECE)
     assert pieces >= 3
     service.fail("PUT .*/pieces/1", 403, times=1)
     with pytest.raises(ServerError, match="403"):
-        server.upload_keys(keys_file(work))
+        server.upload_keys(work / EVALUATION)
     arrived = len(service.pieces)
     assert arrived < pieces
     first = service.count("PUT .*")
     with connection_to(service.url) as elsewhere:
-        elsewhere.upload_keys(keys_file(work))
+        elsewhere.upload_keys(work / EVALUATION)
     assert service.count("PUT .*") - first == pieces - arrived
-    server.upload_keys(keys_file(work))
+    server.upload_keys(work / EVALUATION)
     assert service.count("PUT .*") - first == pieces - arrived
 
 
@@ -159,7 +137,7 @@ def test_idempotent_calls_are_tried_again(
     for call in ("POST /v1/files", "PUT .*", "POST .*/complete", "POST /v1/datasets", "POST /v1/jobs", "GET .*"):
         service.fail(call, action, times=2)
     server.jobs()  # the first answer decides how patient the rest is
-    server.download(server.fit(work / "data.cl", keys_file(work)), tmp_path / "model.cl")
+    server.download(server.fit(work / "data.cl", work / EVALUATION), tmp_path / "model.cl")
     assert (tmp_path / "model.cl").read_bytes() == (work / "model.cl").read_bytes()
     assert len(service.jobs) == 1
     assert len(service.datasets) == 1
@@ -206,12 +184,12 @@ def test_a_server_that_says_how_long_is_waited_for(work: Workflow, service: Fake
 def test_the_same_inputs_are_the_same_job(work: Workflow, service: FakeService, server: Connection) -> None:
     gate = threading.Event()
     service.work = lambda job: gate.wait(20) and None
-    first = server.start_fit(work / "data.cl", keys_file(work))
+    first = server.start_fit(work / "data.cl", work / EVALUATION)
     with connection_to(service.url) as elsewhere:
-        assert elsewhere.start_fit(work / "data.cl", keys_file(work)).id == first.id
+        assert elsewhere.start_fit(work / "data.cl", work / EVALUATION).id == first.id
     gate.set()
     result = server.wait(first)
-    assert server.fit(work / "data.cl", keys_file(work)) == result
+    assert server.fit(work / "data.cl", work / EVALUATION) == result
     assert server.job(first.id).result_id == result.id
     assert [job.id for job in server.jobs()] == [first.id]
 
@@ -222,21 +200,21 @@ def test_a_job_without_a_result_is_started_anew(work: Workflow, service: FakeSer
 
     service.work = refuse
     with pytest.raises(ServerError, match="failed: the disk was eaten; running the same again"):
-        server.fit(work / "data.cl", keys_file(work))
+        server.fit(work / "data.cl", work / EVALUATION)
     gate = threading.Event()
     service.work = lambda job: gate.wait(20) and None
-    cancelled = server.start_fit(work / "data.cl", keys_file(work))
+    cancelled = server.start_fit(work / "data.cl", work / EVALUATION)
     server.cancel(cancelled)
     gate.set()
     assert list(server.watch(cancelled))[-1].state == "cancelled"
     with pytest.raises(ServerError, match="cancelled"):
         server.wait(cancelled)
-    model = server.fit(work / "data.cl", keys_file(work))
+    model = server.fit(work / "data.cl", work / EVALUATION)
     server.delete(model)
-    assert server.fit(work / "data.cl", keys_file(work)).sha256 == model.sha256
+    assert server.fit(work / "data.cl", work / EVALUATION).sha256 == model.sha256
     for file_id in list(service.files):  # the same bytes under new ids are another request for the server
         del service.files[file_id]
-    assert server.fit(work / "data.cl", keys_file(work)).sha256 == model.sha256
+    assert server.fit(work / "data.cl", work / EVALUATION).sha256 == model.sha256
 
 
 def test_watching_bridges_breaks(work: Workflow, service: FakeService, server: Connection) -> None:
@@ -250,7 +228,7 @@ def test_watching_bridges_breaks(work: Workflow, service: FakeService, server: C
 
     service.work = advance
     service.fail("GET .*/events", "drop", times=2)
-    job = server.start_fit(work / "data.cl", keys_file(work))
+    job = server.start_fit(work / "data.cl", work / EVALUATION)
     shares = []
     for seen in server.watch(job):
         shares.append((seen.stage, seen.progress))
@@ -280,7 +258,7 @@ def test_a_piece_that_the_server_loses_is_sent_again(work: Workflow, service: Fa
 def test_a_download_is_whole_or_not_at_all(
     work: Workflow, service: FakeService, server: Connection, tmp_path: Path, action: int | str, words: str
 ) -> None:
-    model = server.fit(work / "data.cl", keys_file(work))
+    model = server.fit(work / "data.cl", work / EVALUATION)
     (tmp_path / "model.cl").write_text("what was here before")
     service.fail(f"GET /v1/files/{model.id}", action, times=1)
     with pytest.raises(ServerError, match=words):
@@ -360,8 +338,8 @@ def test_other_files_and_objects_are_refused(work: Workflow, service: FakeServic
 
 
 def test_nothing_that_is_sent_holds_names_or_secrets(work: Workflow, service: FakeService, server: Connection) -> None:
-    model = server.fit(work / "data.cl", keys_file(work))
-    reply = server.predict(model, work / "query.cl", keys_file(work))
+    model = server.fit(work / "data.cl", work / EVALUATION)
+    reply = server.predict(model, work / "query.cl", work / EVALUATION)
     before = len(service.requests)
     secrets = cl.owner.OwnerSecrets.load(work / "KEYS" / "secret.cl")
     secrets.decrypt(reply)
@@ -506,80 +484,6 @@ def test_keys_of_requests_depend_on_every_input() -> None:
     assert len({one, *others}) == 5
 
 
-# ---- TLS ------------------------------------------------------------------------------------------------------------
-
-
-def self_signed(folder: Path) -> Path:
-    """A certificate for 127.0.0.1 and its key in one PEM file."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "provider")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(1))
-        .not_valid_after(now + datetime.timedelta(1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "provider.pem"
-    pem.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    return pem
-
-
-class _Empty(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        content = b'{"jobs": []}'
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def tls_server(pem: Path) -> Iterator[str]:
-    class Quiet(http.server.ThreadingHTTPServer):
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            """Clients that do not trust the certificate break off."""
-
-    server = Quiet(("127.0.0.1", 0), _Empty)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield f"https://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def test_tls(service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pem = self_signed(tmp_path)
-    with tls_server(pem) as url:
-        with connection_to(url) as connection, pytest.raises(ServerError, match=r"not trusted .* SSL_CERT_FILE"):
-            connection.jobs()
-        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
-        with connection_to(url) as connection:
-            assert connection.jobs() == []
-    with (
-        connection_to(service.url.replace("http:", "https:")) as connection,
-        pytest.raises(ServerError, match="no TLS connection"),
-    ):
-        connection.jobs()
-
-
 # ---- commands -------------------------------------------------------------------------------------------------------
 
 
@@ -592,7 +496,7 @@ def command(service: FakeService, tmp_path: Path, *arguments: str | Path) -> lis
 def test_commands_do_with_a_server_what_they_do_with_files(
     work: Workflow, service: FakeService, tmp_path: Path
 ) -> None:
-    train = command(service, tmp_path, "train", "--data", "data.cl", "--evaluation-keys", keys_file(work))
+    train = command(service, tmp_path, "train", "--data", "data.cl", "--evaluation-keys", work / EVALUATION)
     done = work.run(*train[1:], "--out", tmp_path / "model.cl", "--json")
     assert (tmp_path / "model.cl").read_bytes() == (work / "model.cl").read_bytes()
     facts = json.loads(done.stdout)
@@ -601,7 +505,7 @@ def test_commands_do_with_a_server_what_they_do_with_files(
     assert again["job_id"] == facts["job_id"]
     classify = command(
         service, tmp_path, "classify", "--model", tmp_path / "model.cl", "--data", "query.cl", "--evaluation-keys",
-        keys_file(work), "--out", tmp_path / "reply.cl",
+        work / EVALUATION, "--out", tmp_path / "reply.cl",
     )  # fmt: skip
     said = work.run(*classify[1:]).stdout
     assert (tmp_path / "reply.cl").read_bytes() == (work / "reply.cl").read_bytes()
@@ -618,7 +522,7 @@ def test_an_interrupted_command_goes_on_with_the_same_job(work: Workflow, servic
 
     service.work = hold
     train = command(
-        service, tmp_path, "train", "--data", "data.cl", "--evaluation-keys", keys_file(work), "--out", tmp_path / "model.cl"
+        service, tmp_path, "train", "--data", "data.cl", "--evaluation-keys", work / EVALUATION, "--out", tmp_path / "model.cl"
     )  # fmt: skip
     surroundings = environment(work / "cache")
     process = subprocess.Popen(train, cwd=work.root, env=surroundings, stderr=subprocess.PIPE, text=True)
@@ -643,7 +547,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 def test_commands_say_what_is_wrong(work: Workflow, service: FakeService, tmp_path: Path) -> None:
-    files = ("train", "--data", "data.cl", "--evaluation-keys", keys_file(work), "--out", tmp_path / "model.cl")
+    files = ("train", "--data", "data.cl", "--evaluation-keys", work / EVALUATION, "--out", tmp_path / "model.cl")
     cases: dict[str, tuple[str | Path, ...]] = {
         "asks for a token": ("--server", service.url),
         "cannot be read": ("--server", service.url, "--token-file", tmp_path / "nothing"),
@@ -668,60 +572,3 @@ def test_missing_httpx_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(CipherlensError, match=r"pip install 'cipherlens\[client\]'"):
         cl.connect("http://localhost", TOKEN)
-
-
-# ---- against the real server ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
-    with provided(tmp_path_factory.mktemp("provider")) as provider:
-        yield provider
-
-
-def test_the_real_server_gives_the_same_bytes(work: Workflow, provider: Provider, tmp_path: Path) -> None:
-    train = ["train", "--data", "data.cl", "--evaluation-keys", str(keys_file(work)), *provider.options]
-    work.run(*train, "--out", tmp_path / "model.cl")
-    assert (tmp_path / "model.cl").read_bytes() == (work / "model.cl").read_bytes()
-    classify = ["classify", "--model", "model.cl", "--data", "query.cl", "--evaluation-keys", str(keys_file(work))]
-    first = work.run(*classify, *provider.options, "--out", tmp_path / "reply.cl", "--json")
-    assert (tmp_path / "reply.cl").read_bytes() == (work / "reply.cl").read_bytes()
-    again = work.run(*classify, *provider.options, "--out", tmp_path / "reply.cl", "--json")
-    assert json.loads(again.stdout)["job_id"] == json.loads(first.stdout)["job_id"]
-
-
-def test_the_real_server_knows_a_training_again(work: Workflow, provider: Provider) -> None:
-    with provider.connect() as server:
-        first = server.start_fit(work / "data.cl", keys_file(work))
-        states = [job.state for job in server.watch(first)]
-        assert states[-1] == "done"
-        assert server.start_fit(work / "data.cl", keys_file(work)).id == first.id
-        model = server.wait(first)
-        server.delete(model)
-        assert server.fit(work / "data.cl", keys_file(work)).sha256 == model.sha256
-
-
-def test_the_real_server_refuses_in_one_sentence(work: Workflow, provider: Provider, tmp_path: Path) -> None:
-    with provider.connect() as server:
-        with pytest.raises(ServerError, match="404"):
-            server.job(ID)
-        with pytest.raises(ServerError, match="404"):
-            server.download(RemoteFile(ID, "model", 1, "0" * 64), tmp_path / "model.cl")
-        keys = server.upload_keys(work / "OTHER" / "evaluation.cl")
-        with pytest.raises(ServerError, match="key"):
-            server.fit(work / "data.cl", keys)
-        with pytest.raises(ServerError, match="no labels"):
-            server.fit(work / "query.cl", keys_file(work))
-    with (
-        connection_to(provider.url, "clt_" + "0" * 32 + "_" + "x" * 43) as stranger,
-        pytest.raises(ServerError, match="token"),
-    ):
-        stranger.jobs()
-
-
-def test_the_example_runs(provider: Provider, tmp_path: Path) -> None:
-    example = Path(__file__).parent.parent / "examples" / "remote.py"
-    command = [sys.executable, str(example), provider.url, str(provider.token_file), "--folder", str(tmp_path / "mine")]
-    done = subprocess.run(command, env=environment(tmp_path / "cache"), capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "answers are right" in done.stdout

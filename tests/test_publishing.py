@@ -10,20 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-from service_world import Service, client, log_lines, rows, serving, token
+from publishing_world import World, made_world, trainer_token
+from service_world import Service, client, log_lines, token
 from sqlalchemy import select
 
 import cipherlens as cl
-from cipherlens.cli.main import main
 from cipherlens.client.publishing import Publication, PublishingConnection, Submission
-from cipherlens.client.recomputing import Recomputed
 from cipherlens.client.transfer import sha256_of
 from cipherlens.errors import InputError, SecurityError, ServerError
 from cipherlens.learning.encrypted_images import EncryptedImages
@@ -38,59 +34,11 @@ from cipherlens.service.pieces import Store
 from cipherlens.service.settings import Settings
 from cipherlens.service.tokens import Scope, create_token
 
-EACH = 6
-STEPS = 2
-
-
-@dataclass(frozen=True)
-class World:
-    """An owner with everything that it published, in memory and on disk, and the service that holds it."""
-
-    service: Service
-    keys: Keys
-    data: tuple[EncryptedImages, ...]
-    holdout: EncryptedImages
-    truth: NDArray[np.int64]
-    owner_token: str
-
-    def connect(self, secret: str) -> PublishingConnection:
-        return cl.connect(self.service.url, secret)
-
-    def publish(self, server: PublishingConnection, **more: Any) -> Publication:
-        options: dict[str, Any] = {"trainers": ["ada", "ben"], "submissions_each": EACH} | more
-        return server.publish(self.data, self.keys.evaluation, self.holdout, **options)
-
-    def trainer(self, publication: Publication, name: str) -> str:
-        return trainer_token(self.service.data, publication.id, name)
-
-    def recompute(self, server: PublishingConnection, submission: Submission) -> Recomputed:
-        return server.recompute(submission, self.data, self.keys.evaluation, self.holdout)
-
-    def accuracy(self, recomputed: Recomputed) -> float:
-        return float(np.mean(self.keys.decrypt(recomputed.reply, recomputed.recipe).numbers == self.truth))
-
-
-def trainer_token(data: Path, publication_id: str, name: str) -> str:
-    database = Database(data)
-    try:
-        return create_token(database, Settings(data=data), name, Scope.TRAINER, publication_id=publication_id)
-    finally:
-        database.close()
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    table, labels = rows(256, 1)
-    task = cl.plan(table[:200], labels[:200], features="table", threads=1, steps=STEPS, dimension=32)
-    keys = Keys.create(task, threads=2)
-    data = tuple(keys.encrypt(table[part], labels[part]) for part in (slice(0, 128), slice(128, 256)))
-    hidden, truth = rows(80, 2)
-    classes = task.notes.classes
-    with serving(tmp_path_factory.mktemp("publishing") / "data") as service:
-        yield World(
-            service, keys, data, keys.encrypt(hidden), np.array([classes.index(name) for name in truth]),
-            token(service.data),
-        )  # fmt: skip
+    with made_world(tmp_path_factory.mktemp("publishing") / "data") as made:
+        yield made
 
 
 @pytest.fixture
@@ -570,68 +518,7 @@ def test_the_audit_log_names_what_is_published_and_released(world: World, owner:
     ]
 
 
-# ---- commands -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Shell:
-    """Commands in this process, in a folder with what the owner has."""
-
-    folder: Path
-    url: str
-    capture: pytest.CaptureFixture[str]
-
-    def run(self, *arguments: str, token: str, status: int = 0) -> dict[str, Any]:
-        (self.folder / "token").write_text(token)
-        more = ["--server", self.url, "--token-file", str(self.folder / "token"), "--json"]
-        self.capture.readouterr()
-        assert main([*arguments, *more]) == status, self.capture.readouterr().err
-        found: dict[str, Any] = json.loads(self.capture.readouterr().out)
-        return found
-
-
-@pytest.fixture
-def shell(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
-    monkeypatch.chdir(tmp_path)
-    for i, part in enumerate(world.data):
-        part.save(tmp_path / f"part{i}.cl")
-    world.holdout.save(tmp_path / "holdout.cl")
-    world.keys.save(tmp_path / "KEYS", None)
-    names = [world.keys.task.notes.classes[n] for n in world.truth]
-    (tmp_path / "truth.csv").write_text("file,label\n" + "".join(f"{i},{n}\n" for i, n in enumerate(names)))
-    return Shell(tmp_path, world.service.url, capsys)
-
-
-def test_commands(world: World, shell: Shell) -> None:
-    owned = ["--data", "part0.cl", "--data", "part1.cl", "--holdout", "holdout.cl"]
-    owned += ["--evaluation-keys", "KEYS/evaluation.cl"]
-    publish = ["publish", *owned, "--trainer", "iris", "--submissions", "2", "--learner", "ridge"]
-    made = shell.run(*publish, "--steps", "1:2", "--ridge", "0.1:0.3", token=world.owner_token)
-    assert made["envelope"] == {"learners": ["ridge"], "steps": [1, 2], "ridge": [0.1, 0.3]}
-    for bounds in ("2", "1:x", "2:1", "1:9"):
-        refused = shell.run(*publish, "--steps", bounds, token=world.owner_token, status=1)
-        assert refused["error"]["kind"] in ("InputError", "ServerError")
-    place = ["--publication", made["id"]]
-    iris = trainer_token(world.service.data, made["id"], "iris")
-    refused = shell.run("submit", *place, "--steps", "2", "--ridge", "0.4", token=iris, status=1)
-    assert "ridge 0.4; this publication allows 0.1 to 0.3" in refused["error"]["message"]
-    done = shell.run("submit", *place, "--steps", "2", "--ridge", "0.3", "--out", "model.cl", token=iris)
-    assert (done["number"], done["state"], done["reply_id"]) == (1, "evaluated", None)
-    assert shell.run("submissions", *place, token=iris)["submissions"][0]["score"] is None
-    release = ["release", *place, "--submission", "1", "--keys", "KEYS", "--truth", "truth.csv"]
-    forged = [*owned[:2], *owned[4:]]  # half of the data
-    refused = shell.run(*release, *forged, token=world.owner_token, status=1)
-    assert refused["error"]["kind"] == "SecurityError"
-    assert shell.run("scoreboard", *place, token=iris)["rows"][0]["score"] is None
-    released = shell.run(*release, *owned, token=world.owner_token)
-    assert released["score"] == int(100 * released["accuracy"] + 0.5)
-    (row,) = shell.run("scoreboard", *place, token=iris)["rows"]
-    assert row == {
-        "number": 1, "trainer": "iris", "recipe": {"learner": "ridge", "steps": 2, "ridge": 0.3},
-        "score": released["score"],
-    }  # fmt: skip
-    again = main(["recompute", "model.cl", *owned[:4], *owned[6:], "--json"])
-    assert (again, json.loads(shell.capture.readouterr().out)["recipe"]) == (0, "ridge, 2 steps, ridge 0.3")
+# ---- answers that are none -------------------------------------------------------------------------------------------
 
 
 def test_a_server_that_answers_nonsense(world: World) -> None:
@@ -650,14 +537,3 @@ def test_a_server_that_answers_nonsense(world: World) -> None:
     ):  # fmt: skip
         with pytest.raises(ServerError):
             Submission.read(whole | wrong)
-
-
-def test_the_example_runs(tmp_path: Path) -> None:
-    example = Path(__file__).parent.parent / "examples" / "tournament.py"
-    done = subprocess.run(
-        [sys.executable, str(example), "--folder", str(tmp_path / "mine")], capture_output=True, text=True, timeout=120,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "steps 9; this publication allows 1 to 3" in done.stdout
-    assert done.stdout.count("%\n") == 3

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_workflow import CLASSES, Workflow, draw_images, workflow
+from cli_workflow import CLASSES, Workflow, draw_images
 from fake_service import TOKEN, FakeService, running
 
 pytest.importorskip("httpx", reason="pip install 'cipherlens[client]' brings httpx")
@@ -23,11 +23,6 @@ from cipherlens.errors import InputError
 from cipherlens.owner import OwnerSecrets
 
 ID = "[0-9a-f]{32}"
-
-
-@pytest.fixture(scope="session")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    return workflow(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")
