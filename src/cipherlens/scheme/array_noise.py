@@ -3,7 +3,8 @@
 Errors are in units of a slot; times the plan's `unit` they are absolute errors of values. Coefficients with independent
 errors of variance v give every slot a nearly Gaussian error of variance N v (Gentry, Halevi, Smart, "Homomorphic
 evaluation of the AES circuit", 2012, appendix A.5), and the estimates take six deviations. Where two random polynomials
-meet, tails are heavier, and they take eight. Errors of different elements count as independent.
+meet, the tail beyond t deviations falls as e^-2t only, and they take twelve. Errors of different elements count as
+independent.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class ArrayNoise:
         return 6.0 * sqrt(self.parameters.ring_dimension * variance)
 
     def _two(self, first: float, second: float) -> float:
-        return 8.0 * self.parameters.ring_dimension * sqrt(first * second)
+        return 12.0 * self.parameters.ring_dimension * sqrt(first * second)
 
     def fresh(self, level: int) -> float:
         """Of a fresh encryption."""
