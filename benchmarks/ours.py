@@ -14,8 +14,8 @@ import numpy as np
 from peers.common import OURS, RINGS, Record, Recorder, Ring, median_seconds, require_close
 
 import cipherlens
-from cipherlens.owner.randomness import fresh_error, fresh_ternary
-from cipherlens.owner.secret_key import SecretKey, secret_ring
+from cipherlens.owner.encryption import PublicEncryptor
+from cipherlens.owner.secret_key import SecretKey
 from cipherlens.scheme.ciphertext import Ciphertext
 from cipherlens.scheme.engine import Engine, choose_kernel
 from cipherlens.scheme.evaluator import Evaluator
@@ -59,14 +59,10 @@ def measure(ring: Ring, threads: int, kernel: str, library: str) -> list[Record]
     elements = [rotation(p, s) for s in steps]
     keys = [evaluator.key(element) for element in elements]
     digits = engine.ring.decompose(a.data[1], threads)
-    public, owner, n = secret.public_key(threads), secret_ring(engine), p.ring_dimension
+    contributor = PublicEncryptor(engine, secret.public_key(threads))
     # A diagonal of its own for every step, as in a transform, so that each is read from memory.
     extended = engine.ring.residues(engine.encoder.embed(values, plain.scale), ring.limbs, threads, True)
     diagonals = [[extended.copy()] for _ in steps]
-
-    def encrypt() -> Ciphertext:
-        randomness = fresh_ternary(n), fresh_error(n), fresh_error(n)
-        return Ciphertext(owner.public_encrypt(plain.data, public.data, *randomness, threads), plain.scale)
 
     def one_more() -> Ciphertext:
         data = engine.ring.key_switch_digits(digits, keys[0], a.data[0], None, elements[0], False, threads)
@@ -86,7 +82,7 @@ def measure(ring: Ring, threads: int, kernel: str, library: str) -> list[Record]
         require_close(library, operation, found.imag, expected.imag)
 
     z, turned = values[SLOT], np.roll(values, -1)[SLOT]
-    check("encrypt", encrypt(), z)
+    check("encrypt", contributor.encrypt(plain, threads), z)
     check("encrypt_secret", a, z)
     check("add", evaluator.add(a, b), 2 * z)
     check("multiply_plain, rescale", evaluator.rescale(product), z * z)
@@ -100,7 +96,7 @@ def measure(ring: Ring, threads: int, kernel: str, library: str) -> list[Record]
     recorder = Recorder(library, cipherlens.__version__, ring, threads)
     recorder.time("ntt", lambda: engine.ring.ntt(limbs, every, False, threads))
     recorder.time("encode", lambda: evaluator.encode(values, top))
-    recorder.time("encrypt", encrypt)
+    recorder.time("encrypt", lambda: contributor.encrypt(plain, threads))
     recorder.time("encrypt_secret", lambda: secret.encrypt(plain, threads))
     recorder.time("decrypt", lambda: secret.decrypt(a))
     recorder.time("add", lambda: evaluator.add(a, b))

@@ -185,35 +185,52 @@ void Ring::add_switched(double* total, const double* digit_limbs, const double* 
 
 void Ring::mod_down(double* out, const double* extended, std::size_t parts, std::size_t limbs, const double* add0,
                     const double* add1, std::size_t galois, int threads) const {
-    const std::size_t width = limbs + special_;
+    const auto stored = [&](std::size_t at, double*, const double** limb) {
+        for (std::size_t part = 0; part < parts; ++part)
+            limb[part] = extended + (part * (limbs + special_) + at) * n_;
+    };
+    mod_down(out, stored, parts, limbs, add0, add1, galois, threads);
+}
+
+void Ring::mod_down(double* out, const ExtendedLimbs& make, std::size_t parts, std::size_t limbs, const double* add0,
+                    const double* add1, std::size_t galois, int threads) const {
     std::vector<std::size_t> from, to;
     for (std::size_t i = 0; i < special_; ++i) from.push_back(chain() + i);
     for (std::size_t i = 0; i < limbs; ++i) to.push_back(i);
     const auto constants = conversion(from, to);
     const auto source = automorphism(galois);
     const Buffer y(pool_, parts * special_ * stride_);
-    parallel_for(threads, parts * special_, [&](std::size_t task, std::size_t) {
-        const std::size_t part = task / special_, i = task % special_;
-        intt(y.get() + task * stride_, extended + (part * width + limbs + i) * n_, chain() + i, constants->from_factor[i]);
+    parallel_for(threads, special_, [&](std::size_t i, std::size_t) {
+        const Buffer room(pool_, parts * stride_);
+        std::vector<const double*> limb(parts);
+        make(limbs + i, room.get(), limb.data());
+        for (std::size_t part = 0; part < parts; ++part)
+            intt(y.get() + (part * special_ + i) * stride_, limb[part], chain() + i, constants->from_factor[i]);
     });
     const std::size_t group = group_size(special_, limbs, threads), groups = (limbs + group - 1) / group;
-    parallel_for(threads, parts * groups, [&](std::size_t task, std::size_t) {
-        const std::size_t part = task / groups, first = task % groups * group;
-        const std::size_t last = first + group < limbs ? first + group : limbs;
-        const double* addend = part == 0 ? add0 : add1;
-        const Buffer work(pool_, group * n_);
-        std::vector<double*> converted;
+    parallel_for(threads, groups, [&](std::size_t task, std::size_t) {
+        const std::size_t first = task * group, last = first + group < limbs ? first + group : limbs;
+        const Buffer work(pool_, parts * (group + 1) * stride_);
+        double* const room = work.get() + parts * group * stride_;
+        std::vector<std::vector<double*>> converted(parts);
         std::vector<std::size_t> targets;
-        for (std::size_t j = first; j < last; ++j)
-            converted.push_back(work.get() + (j - first) * n_), targets.push_back(j);
-        convert(converted.data(), y.get() + part * special_ * stride_, *constants, targets);
+        for (std::size_t j = first; j < last; ++j) targets.push_back(j);
+        for (std::size_t part = 0; part < parts; ++part) {
+            for (std::size_t j = first; j < last; ++j)
+                converted[part].push_back(work.get() + (part * group + j - first) * stride_);
+            convert(converted[part].data(), y.get() + part * special_ * stride_, *constants, targets);
+        }
+        std::vector<const double*> made(parts);
         for (std::size_t j = first; j < last; ++j) {
-            double *target = out + (part * limbs + j) * n_, *limb = converted[j - first];
-            ntt_tail(limb, j);
-            kernels_.subtract_multiply(galois == 1 ? target : limb, extended + (part * width + j) * n_, limb,
-                                       constants->inverse[j], addend == nullptr ? nullptr : addend + j * n_, n_,
-                                       moduli_[j]);
-            if (galois != 1) kernels_.permute(target, limb, source->data(), galois, n_);
+            make(j, room, made.data());
+            for (std::size_t part = 0; part < parts; ++part) {
+                const double* addend = part == 0 ? add0 : add1;
+                double *target = out + (part * limbs + j) * n_, *limb = converted[part][j - first];
+                ntt_tail(limb, j);
+                kernels_.subtract_multiply(galois == 1 ? target : limb, made[part], limb, constants->inverse[j],
+                                           addend == nullptr ? nullptr : addend + j * n_, n_, moduli_[j]);
+                if (galois != 1) kernels_.permute(target, limb, source->data(), galois, n_);
+            }
         }
     });
 }

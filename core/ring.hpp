@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -84,6 +85,11 @@ class Ring {
 
     // automorphism(extended / P + (add0, add1)) for one or two extended polynomials; add0, add1 may be null.
     void mod_down(double* out, const double* extended, std::size_t parts, std::size_t limbs, const double* add0,
+                  const double* add1, std::size_t galois, int threads) const;
+    // The same of polynomials that are never stored: make(at, room, limb) points limb[part] to limb `at` of each part, made
+    // in `room` (`parts` limbs) or lying elsewhere, for use before the next call on that thread.
+    using ExtendedLimbs = std::function<void(std::size_t at, double* room, const double** limb)>;
+    void mod_down(double* out, const ExtendedLimbs& make, std::size_t parts, std::size_t limbs, const double* add0,
                   const double* add1, std::size_t galois, int threads) const;
 
     // The inner sums of a linear transform on unreduced (extended) results, no division in between. For each row r

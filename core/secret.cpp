@@ -10,12 +10,6 @@ namespace cipherlens {
 
 namespace {
 
-std::vector<std::size_t> extended_indices(const Ring& ring, std::size_t limbs) {
-    std::vector<std::size_t> indices;
-    for (std::size_t at = 0; at < limbs + ring.special(); ++at) indices.push_back(ring.extended_index(at, limbs));
-    return indices;
-}
-
 // Small coefficients modulo one prime, NTT form.
 void transform(const Ring& ring, double* limb, const std::int8_t* small, std::size_t prime) {
     for (std::size_t i = 0; i < ring.n(); ++i) limb[i] = small[i];
@@ -44,34 +38,41 @@ void mask(const Ring& ring, double* b, const double* a, const std::int8_t* error
 }
 }  // namespace
 
-void encrypt(const Ring& ring, double* out, const double* message, const double* a, const std::int8_t* error,
-             const double* secret, std::size_t limbs, int threads) {
+void encrypt(const Ring& ring, double* out, double* a, const Streams& streams, const double* message,
+             const std::int8_t* error, const double* secret, std::size_t limbs, int threads) {
     const std::size_t n = ring.n();
-    parallel_for(threads, limbs, [&](std::size_t i, std::size_t) {
+    const auto uniform = [&](std::size_t i) { return UniformLimb{a + i * n, i}; };
+    const auto use = [&](std::size_t i) {
         mask(ring, out + i * n, a + i * n, error, secret, i);
         if (message != nullptr)
             ring.kernels().add(out + i * n, out + i * n, message + i * n, n, ring.modulus(i));
-    });
+    };
+    expand(ring, streams, limbs, uniform, use, threads);
 }
 
-void switching_key(const Ring& ring, double* key, const std::int8_t* errors, const double* source,
-                   const double* target, std::size_t limbs, int threads) {
+void switching_key(const Ring& ring, double* key, const Streams& streams, const std::int8_t* errors,
+                   const double* source, const double* target, std::size_t limbs, int threads) {
     const std::size_t n = ring.n(), width = limbs + ring.special(), count = ring.digits(limbs);
-    parallel_for(threads, count * width, [&](std::size_t task, std::size_t) {
-        const std::size_t d = task / width, at = task % width, prime = ring.extended_index(at, limbs);
-        double* b = key + (2 * d * width + at) * n;
+    const auto prime_of = [&](std::size_t task) { return ring.extended_index(task % width, limbs); };
+    const auto half = [&](std::size_t task) { return key + (task / width * 2 * width + task % width) * n; };
+    const auto uniform = [&](std::size_t task) { return UniformLimb{half(task) + width * n, prime_of(task)}; };
+    const auto use = [&](std::size_t task) {
+        const std::size_t d = task / width, at = task % width, prime = prime_of(task);
+        double* b = half(task);
         mask(ring, b, b + width * n, errors + d * n, target, prime);
         if (at < limbs && prime / ring.digit() == d)
             ring.kernels().multiply_scalar(b, source + prime * n, ring.special_product(prime), b, n,
                                            ring.modulus(prime));
-    });
+    };
+    expand(ring, streams, count * width, uniform, use, threads);
 }
 
-void public_key(const Ring& ring, double* key, const std::int8_t* error, const double* secret, int threads) {
+void public_key(const Ring& ring, double* key, const Streams& streams, const std::int8_t* error, const double* secret,
+                int threads) {
     const std::size_t n = ring.n(), width = ring.chain() + ring.special();
-    parallel_for(threads, width, [&](std::size_t i, std::size_t) {
-        mask(ring, key + i * n, key + (width + i) * n, error, secret, i);
-    });
+    const auto uniform = [&](std::size_t i) { return UniformLimb{key + (width + i) * n, i}; };
+    const auto use = [&](std::size_t i) { mask(ring, key + i * n, key + (width + i) * n, error, secret, i); };
+    expand(ring, streams, width, uniform, use, threads);
 }
 
 void secret_square(const Ring& ring, double* out, const double* secret, int threads) {
@@ -123,21 +124,18 @@ void decrypt(const Ring& ring, double* coefficients, const double* parts, std::s
 void public_encrypt(const Ring& ring, double* out, const double* message, const double* key, std::size_t limbs,
                     const std::int8_t* ephemeral, const std::int8_t* error0, const std::int8_t* error1, int threads) {
     const std::size_t n = ring.n(), width = limbs + ring.special();
-    const std::vector<std::size_t> indices = extended_indices(ring, limbs);
-    const Buffer sums(ring.pool(), 2 * width * n);
-    parallel_for(threads, width, [&](std::size_t at, std::size_t) {
-        const Modulus& m = ring.modulus(indices[at]);
-        const Buffer work(ring.pool(), 2 * n);
-        double *const u = work.get(), *const product = u + n;
-        transform(ring, u, ephemeral, indices[at]);
+    const auto sums = [&](std::size_t at, double* room, const double** limb) {
+        const std::size_t prime = ring.extended_index(at, limbs);
+        const Buffer u(ring.pool(), n);
+        transform(ring, u.get(), ephemeral, prime);
         for (std::size_t part = 0; part < 2; ++part) {
-            double* sum = sums.get() + (part * width + at) * n;
-            transform(ring, sum, part == 0 ? error0 : error1, indices[at]);
-            ring.kernels().multiply(product, key + (part * width + at) * n, u, n, m);
-            ring.kernels().add(sum, sum, product, n, m);
+            double* sum = room + part * n;
+            transform(ring, sum, part == 0 ? error0 : error1, prime);
+            ring.kernels().multiply_add(sum, key + (part * width + at) * n, u.get(), n, ring.modulus(prime));
+            limb[part] = sum;
         }
-    });
-    ring.mod_down(out, sums.get(), 2, limbs, message, nullptr, 1, threads);
+    };
+    ring.mod_down(out, sums, 2, limbs, message, nullptr, 1, threads);
 }
 
 }  // namespace cipherlens

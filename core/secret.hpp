@@ -2,6 +2,7 @@
 // temporary arrays are on loan from its pool.
 #pragma once
 
+#include "expansion.hpp"
 #include "ring.hpp"
 
 namespace cipherlens {
@@ -10,19 +11,20 @@ namespace cipherlens {
 void small_to_ntt(const Ring& ring, double* out, const std::int8_t* small, const std::vector<std::size_t>& indices,
                   int threads);
 
-// out = message + error - a * secret on `limbs` limbs; message may be null. `secret` holds every prime of the ring.
-void encrypt(const Ring& ring, double* out, const double* message, const double* a, const std::int8_t* error,
-             const double* secret, std::size_t limbs, int threads);
+// a from the streams, limb by limb, and out = message + error - a * secret on `limbs` limbs; message may be null. `secret`
+// holds every prime of the ring.
+void encrypt(const Ring& ring, double* out, double* a, const Streams& streams, const double* message,
+             const std::int8_t* error, const double* secret, std::size_t limbs, int threads);
 
-// The b halves of a key that takes `source` (what a ciphertext is under) to `target`: for each digit d
-// b_d = error_d - a_d * target + P * gadget_d * source, where P * gadget_d is P modulo the digit's own primes and 0
-// modulo all others. key: (digits(limbs), 2, limbs + special, n), b_d before a_d, which is there already; errors:
-// (digits(limbs), n).
-void switching_key(const Ring& ring, double* key, const std::int8_t* errors, const double* source,
-                   const double* target, std::size_t limbs, int threads);
+// A key that takes `source` (what a ciphertext is under) to `target`: for each digit d a_d from the streams, one limb after
+// the other, and b_d = error_d - a_d * target + P * gadget_d * source, where P * gadget_d is P modulo the digit's own primes
+// and 0 modulo all others. key: (digits(limbs), 2, limbs + special, n), b_d before a_d; errors: (digits(limbs), n).
+void switching_key(const Ring& ring, double* key, const Streams& streams, const std::int8_t* errors,
+                   const double* source, const double* target, std::size_t limbs, int threads);
 
-// key[0] = error - key[1] * secret on every prime of the ring; key: (2, all primes, n).
-void public_key(const Ring& ring, double* key, const std::int8_t* error, const double* secret, int threads);
+// key[1] from the streams and key[0] = error - key[1] * secret on every prime of the ring; key: (2, all primes, n).
+void public_key(const Ring& ring, double* key, const Streams& streams, const std::int8_t* error, const double* secret,
+                int threads);
 
 // out = secret^2 and out = secret(X^galois), on every prime of the ring.
 void secret_square(const Ring& ring, double* out, const double* secret, int threads);

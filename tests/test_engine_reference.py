@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import reference
 import reference_embedding
+from numpy.typing import NDArray
 from reference import ReferenceRing
 from toy import (
     KERNELS,
     ToyParameters,
     ToySecretKey,
     extreme_limbs_of,
+    given_streams,
     integers,
     limbs_of,
     reference_ring,
@@ -341,13 +343,14 @@ def test_secret_key_encryption_and_decryption(case: Case) -> None:
         for kernel in KERNELS:
             ring = case.secret_ring(kernel)
             key = ring.secret(s)
-            got, nothing = np.empty((2, limbs, case.n))
-            ring.encrypt(got, reference.lower(message, primes), a, error, key)
-            np.testing.assert_array_equal(got, body, err_msg=kernel)
-            plain = ring.decrypt(np.stack([got, a]), key)
+            got, nothing = np.empty((2, 2, limbs, case.n))
+            streams = given_streams(a, primes)
+            ring.encrypt(got, reference.lower(message, primes), error, key, *streams)
+            np.testing.assert_array_equal(got, [body, a], err_msg=kernel)
+            plain = ring.decrypt(got, key)
             np.testing.assert_array_equal(plain, np.array([float(v) for v in decrypted]), err_msg=kernel)
-            ring.encrypt(nothing, None, a, error, key)
-            np.testing.assert_array_equal(nothing, oracle.encrypt([0] * case.n, a, integers(error), secret))
+            ring.encrypt(nothing, None, error, key, *streams, 2)
+            np.testing.assert_array_equal(nothing[0], oracle.encrypt([0] * case.n, a, integers(error), secret))
 
 
 def test_decryption_of_three_parts(case: Case) -> None:
@@ -383,16 +386,16 @@ def test_keys_of_the_owner(case: Case) -> None:
                 (ring.square(key), key, expected[0]),
                 (key, ring.automorphism(key, 5), expected[1]),
             ):
-                halves = np.stack([np.zeros_like(a), a], axis=1)
-                ring.switching_key(halves, errors, source, target)
+                halves = np.empty((digits, 2, *a.shape[1:]))
+                ring.switching_key(halves, errors, source, target, *given_streams(a, case.oracle.extended(limbs)))
                 np.testing.assert_array_equal(halves, np.stack([b, a], axis=1), err_msg=kernel)
 
     a = case.extended(340, top)
     public = oracle.public_key(a, integers(small(case, 341, 21)), secret)
     for kernel in KERNELS:
         ring = case.secret_ring(kernel)
-        halves = np.stack([np.zeros_like(a), a])
-        ring.public_key(halves, small(case, 341, 21), ring.secret(s))
+        halves = np.empty((2, *a.shape))
+        ring.public_key(halves, small(case, 341, 21), ring.secret(s), *given_streams(a, case.oracle.extended(top)))
         np.testing.assert_array_equal(halves, [public, a], err_msg=kernel)
 
 
@@ -402,7 +405,8 @@ def test_public_key_encryption(case: Case) -> None:
     u, e0, e1 = small(case, 352, 1), small(case, 353, 21), small(case, 354, 21)
     expected = case.oracle.public_encrypt(message, key, integers(u), (integers(e0), integers(e1)))
     for kernel in KERNELS:
-        got = case.secret_ring(kernel).public_encrypt(message, key, u, e0, e1)
+        got = np.empty((2, top, case.n))
+        case.secret_ring(kernel).public_encrypt(got, message, key, u, e0, e1)
         np.testing.assert_array_equal(got, expected, err_msg=kernel)
 
 
@@ -470,19 +474,60 @@ def test_sampling_from_bytes(case: Case) -> None:
         for data in (stream, refused + accepted + stream, stream[: 8 * case.n - 8], stream[: 8 * case.n - 8] + refused):
             expected = reference.uniform(data, case.n, p)
             for threads in (1, 3):
-                got = np.empty((2, case.n))
-                rows = np.frombuffer(data * 2, np.uint8).reshape(2, -1)
-                filled = ring.uniform(got, rows, [index, index], threads)
-                assert (filled == [case.n, case.n]) is (expected is not None)
-                for row in got if expected is not None else ():
+                got, room = np.empty((7, case.n)), np.empty((3, len(data)), np.uint8)
+
+                def make(_: int, slot: int, room: NDArray[np.uint8] = room, data: bytes = data) -> None:
+                    room[slot] = np.frombuffer(data, np.uint8)
+
+                if expected is None:
+                    short = "too few residues" if len(data) >= 8 * case.n else "8 n bytes at least"
+                    with pytest.raises(ValueError, match=short):
+                        ring.uniform(got, [index] * 7, room, make, threads)
+                    continue
+                ring.uniform(got, [index] * 7, room, make, threads)
+                for row in got:
                     np.testing.assert_array_equal(row, np.array(expected, np.float64))
-    for wrong in (np.empty((1, case.n)), np.empty((2, case.n + 1))):
+    octets = np.frombuffer(stream, np.uint8)
+    assert sample_ternary(octets).tolist() == reference.ternary(stream)
+    assert sample_error(octets).tolist() == reference.binomial(stream)
+
+
+def test_streams_are_checked(case: Case) -> None:
+    ring, n = case.ring("portable"), case.n
+    room, got = np.zeros((3, 8 * n), np.uint8), np.empty((5, n))
+    made: list[tuple[int, int]] = []
+
+    def make(task: int, slot: int) -> None:
+        made.append((task, slot))
+
+    for wrong in (np.empty((1, n)), np.empty((5, n + 1))):
         with pytest.raises(ValueError):
-            ring.uniform(wrong, rows, [0, 0])
-    with pytest.raises(ValueError, match="one stream"):
-        ring.uniform(got, rows[:1], [0, 0])
+            ring.uniform(wrong, [0] * 5, room, make)
+    with pytest.raises(ValueError, match="8 n bytes at least"):
+        ring.uniform(got, [0] * 5, room[:, 8:].copy(), make)
+    with pytest.raises(ValueError, match="8 n bytes at least"):
+        ring.uniform(got, [0] * 5, room[:0], make)
     with pytest.raises(ValueError, match="a prime the ring does not have"):
-        ring.uniform(got, rows, [0, 99])
+        ring.uniform(got, [0, 0, 0, 0, 99], room, make)
+    assert not made
+    for threads in (1, 2, 3, 8):  # with more threads than slots only as many are used
+        ring.uniform(got, [0] * 5, room, make, threads)
+        assert [task for task, _ in made] == list(range(5)) and {slot for _, slot in made} <= set(range(3))
+        made.clear()
+
+        def broken(task: int, slot: int) -> None:
+            make(task, slot)
+            if task == 3:
+                raise KeyError("no stream")
+
+        with pytest.raises(KeyError, match="no stream"):
+            ring.uniform(got, [0] * 5, room, broken, threads)
+        assert len(made) == 4
+        made.clear()
+
+
+def test_samples_of_every_word_agree_with_the_reference(case: Case) -> None:
+    stream = np.random.default_rng(411).bytes(8 * case.n) + bytes(8) + b"\xff" * 8
     octets = np.frombuffer(stream, np.uint8)
     assert sample_ternary(octets).tolist() == reference.ternary(stream)
     assert sample_error(octets).tolist() == reference.binomial(stream)
@@ -490,7 +535,8 @@ def test_sampling_from_bytes(case: Case) -> None:
 
 def test_arrays_to_be_filled_are_never_copied(case: Case) -> None:
     """A strided array or another dtype would be converted, and what is written would go nowhere."""
-    stream, n = np.frombuffer(bytes(8 * case.n), np.uint8), case.n
+    n = case.n
+    streams = given_streams(np.zeros((1, n)), [2])
     ring, owner = case.ring("portable"), case.secret_ring("portable")
     width = len(case.parameters.primes + case.parameters.special_primes)
     small, secret = np.zeros(n, np.int8), owner.secret(np.zeros(n, np.int8))
@@ -503,16 +549,19 @@ def test_arrays_to_be_filled_are_never_copied(case: Case) -> None:
 
     for bad in arrays(1, n):
         with pytest.raises(TypeError):
-            ring.uniform(bad, stream.reshape(1, -1), [0])
-    for bad in arrays(1, n):
+            ring.uniform(bad, [0], *streams)
+    for bad in arrays(2, 1, n):
         with pytest.raises(TypeError):
-            owner.encrypt(bad, None, np.zeros((1, n)), small, secret)
+            owner.encrypt(bad, None, small, secret, *streams)
+    for bad in arrays(2, len(case.parameters.primes), n):
+        with pytest.raises(TypeError):
+            owner.public_encrypt(bad, np.zeros(bad.shape[1:]), np.zeros((2, width, n)), small, small, small)
     for bad in arrays(1, 2, width, n):
         with pytest.raises(TypeError):
-            owner.switching_key(bad, small, secret, secret)
+            owner.switching_key(bad, small, secret, secret, *streams)
     for bad in arrays(2, width, n):
         with pytest.raises(TypeError):
-            owner.public_key(bad, small, secret)
+            owner.public_key(bad, small, secret, *streams)
     digits = np.zeros((1, width - len(case.parameters.primes) + 1, n))
     for bad in arrays(2, *digits.shape[1:]):
         with pytest.raises(TypeError):

@@ -16,8 +16,7 @@ from reference import lower
 from reference_evaluator import ReferenceEvaluator
 from toy import KERNELS, ToyParameters, ToySecretKey, integers, random_slots, reference_ring
 
-from cipherlens.owner.randomness import fresh_error, fresh_ternary
-from cipherlens.owner.secret_key import secret_ring
+from cipherlens.owner.encryption import PublicEncryptor
 from cipherlens.scheme.chebyshev_plan import plan_polynomial
 from cipherlens.scheme.ciphertext import Ciphertext, Plaintext
 from cipherlens.scheme.engine import Engine
@@ -242,11 +241,8 @@ def test_results_are_decrypted_by_the_reference_alone(world: Small) -> None:
         (e.truncate(a, 0), z),
     ]
     engine, scale = e.engine, world.a.scale
-    public = secret_ring(engine).public_encrypt(
-        engine.encode(z, scale, LEVELS + 1), world.owner.public_key().data, fresh_ternary(N), fresh_error(N),
-        fresh_error(N),
-    )  # fmt: skip
-    cases.append((Ciphertext(public, scale), z))
+    message = Plaintext(engine.encode(z, scale, LEVELS + 1), scale)
+    cases.append((PublicEncryptor(engine, world.owner.public_key()).encrypt(message), z))
     for number, (ciphertext, wanted) in enumerate(cases):
         assert np.abs(world.decrypted(ciphertext) - wanted).max() < 2.0**-18, number
         np.testing.assert_allclose(world.owner.decrypt(ciphertext), world.decrypted(ciphertext), rtol=0, atol=2.0**-40)

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 import reference
-from toy import KERNELS, extreme_limbs_of, limbs_of
+from toy import KERNELS, extreme_limbs_of, given_streams, limbs_of
 
 from cipherlens._evaluator import Ring, available_kernels, check_kernels
 from cipherlens.errors import PlanError
@@ -96,27 +96,26 @@ def secret_transcript(engine: Engine, threads: int) -> dict[str, bytes]:
     n, limbs, extended = p.ring_dimension, len(p.primes), p.primes + p.special_primes
     ternary = rng.integers(-1, 1, n, endpoint=True).astype(np.int8)
     errors = rng.integers(-21, 21, (4, n), endpoint=True).astype(np.int8)
-    message, a = limbs_of(p.primes, n, rng), limbs_of(p.primes, n, rng)
-    switching = limbs_of(extended, n, rng, (p.digits(limbs), 2))
-    public = limbs_of(extended, n, rng, (2,))
+    message = limbs_of(p.primes, n, rng)
+    streams = given_streams(limbs_of(extended, n, rng, (p.digits(limbs),)), extended)
+    encrypted, mask, masked = np.empty((3, 2, limbs, n))
+    switching, public = np.empty((p.digits(limbs), 2, len(extended), n)), np.empty((2, len(extended), n))
     secret = ring.secret(ternary, threads)
-    body, mask = np.empty_like(message), np.empty_like(message)
-    ring.encrypt(body, message, a, errors[0], secret, threads)
-    ring.encrypt(mask, None, a, errors[0], secret, threads)
+    ring.encrypt(encrypted, message, errors[0], secret, *streams, threads)
+    ring.encrypt(mask, None, errors[0], secret, *streams, threads)
     square = ring.square(secret, threads)
-    ring.switching_key(switching, errors[: p.digits(limbs)].reshape(-1), square, secret, threads)
-    ring.public_key(public, errors[1], secret, threads)
+    ring.switching_key(switching, errors[: p.digits(limbs)].reshape(-1), square, secret, *streams, threads)
+    ring.public_key(public, errors[1], secret, *streams, threads)
+    ring.public_encrypt(masked, message, limbs_of(extended, n, rng, (2,)), ternary, errors[2], errors[3], threads)
     outputs = {
         "secret": secret,
         "square": square,
         "secret automorphism": ring.automorphism(secret, 5, threads),
-        "encrypt": body,
-        "decrypt": ring.decrypt(np.stack([mask, a]), secret),
+        "encrypt": encrypted,
+        "decrypt": ring.decrypt(mask, secret),
         "switching_key": switching,
         "public_key": public,
-        "public_encrypt": ring.public_encrypt(
-            message, limbs_of(extended, n, rng, (2,)), ternary, errors[2], errors[3], threads
-        ),
+        "public_encrypt": masked,
     }
     return {name: value.tobytes() for name, value in outputs.items()}
 

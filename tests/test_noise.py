@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from toy import owner_and_evaluator, random_slots
 
-from cipherlens.owner.randomness import fresh_error, fresh_ternary
-from cipherlens.owner.secret_key import SecretKey, secret_ring
+from cipherlens.owner.encryption import PublicEncryptor
+from cipherlens.owner.secret_key import SecretKey
 from cipherlens.scheme.array_layout import ArrayLayout
-from cipherlens.scheme.ciphertext import Ciphertext
+from cipherlens.scheme.ciphertext import Ciphertext, Plaintext
 from cipherlens.scheme.diagonals import DiagonalSteps, EncryptedMatrix, multiply_encrypted_matrix
 from cipherlens.scheme.evaluator import Evaluator
 from cipherlens.scheme.keys import RELINEARISATION, KeyRequest, conjugation, rotation
@@ -174,12 +174,10 @@ def test_secret_key_encryption_has_the_expected_deviation(laboratory: Laboratory
 
 def test_public_key_encryption(laboratory: Laboratory) -> None:
     p, engine = laboratory.evaluator.engine.parameters, laboratory.evaluator.engine
-    n, scale = p.ring_dimension, laboratory.cz.scale
-    message = engine.encode(laboratory.z, scale, len(p.primes))
-    data = secret_ring(engine).public_encrypt(
-        message, laboratory.owner.public_key().data, fresh_ternary(n), fresh_error(n), fresh_error(n)
-    )
-    laboratory.check(Ciphertext(data, scale), laboratory.z, laboratory.bounds.public(scale))
+    scale = laboratory.cz.scale
+    message = Plaintext(engine.encode(laboratory.z, scale, len(p.primes)), scale)
+    encrypted = PublicEncryptor(engine, laboratory.owner.public_key()).encrypt(message)
+    laboratory.check(encrypted, laboratory.z, laboratory.bounds.public(scale))
 
 
 def test_sums(laboratory: Laboratory) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,3 +90,16 @@ def owner_and_evaluator(
 def integers(x: NDArray[np.int8]) -> list[int]:
     """Small coefficients as Python integers."""
     return [int(v) for v in x]
+
+
+def given_streams(limbs: Limbs, primes: Sequence[int]) -> tuple[NDArray[np.uint8], Callable[[int, int], None]]:
+    """Room and maker of the streams from which these residues are sampled, one row after the other."""
+    rows = limbs.reshape(-1, limbs.shape[-1])
+    moduli = np.resize(np.array(primes, np.int64), len(rows))
+    words = np.mod(rows.astype(np.int64), moduli[:, None]).astype("<u8")
+    room = np.zeros((3, words.shape[1] * 8), np.uint8)
+
+    def make(task: int, slot: int) -> None:
+        room[slot] = words[task].view(np.uint8)
+
+    return room, make

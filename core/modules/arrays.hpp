@@ -13,6 +13,7 @@
 #include <optional>
 #include <vector>
 
+#include "../expansion.hpp"
 #include "../ring.hpp"
 
 namespace cipherlens {
@@ -23,7 +24,7 @@ using Doubles = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
 using DoublesInOut = nb::ndarray<double, nb::c_contig, nb::device::cpu>;
 using DoublesOut = nb::ndarray<nb::numpy, double, nb::c_contig>;
 using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Streams = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using StreamRoom = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Small = nb::ndarray<const std::int8_t, nb::c_contig, nb::device::cpu>;
 
 // A new numpy array on memory of the pool, given back to it when the array dies.
@@ -55,6 +56,17 @@ std::size_t checked_limbs(const Ring& ring, const Array& x, std::size_t dimensio
     const std::size_t limbs = x.shape(dimensions - 2);
     require(limbs >= 1 && limbs <= ring.chain(), "a number of limbs that the chain does not have");
     return limbs;
+}
+
+// Streams that `make(task, slot)` writes to row `slot` of `room`. Both must outlive what is returned, which may be used with
+// Python's lock released.
+inline Streams checked_streams(const Ring& ring, const StreamRoom& room, const nb::callable& make) {
+    require(room.shape(0) >= 1 && room.shape(1) >= 8 * ring.n(), "room for a stream of 8 n bytes at least");
+    const auto locked = [&make](std::size_t task, std::size_t slot) {
+        const nb::gil_scoped_acquire lock;
+        make(task, slot);
+    };
+    return {locked, room.data(), room.shape(1), room.shape(0)};
 }
 
 template <typename Array>

@@ -399,25 +399,19 @@ void bind_ring(nb::module_& m) {
              "key_switch from the output of decompose.")
 
         .def("uniform",
-             [](const Ring& ring, DoublesInOut limbs, const Streams& streams, const std::vector<std::size_t>& indices,
-                int threads) {
-                 const std::size_t n = ring.n(), length = streams.shape(1);
-                 require_shape(limbs, {indices.size(), n}, "one row of n residues for each prime");
-                 require(streams.shape(0) == indices.size(), "one stream for each prime");
+             [](const Ring& ring, DoublesInOut limbs, const std::vector<std::size_t>& indices, const StreamRoom& room,
+                const nb::callable& make, int threads) {
+                 require_shape(limbs, {indices.size(), ring.n()}, "one row of n residues for each prime");
                  for (std::size_t index : indices)
                      require(index < ring.chain() + ring.special(), "a prime the ring does not have");
+                 const Streams streams = checked_streams(ring, room, make);
                  double* out = limbs.data();
-                 const std::uint8_t* bytes = streams.data();
-                 std::vector<std::size_t> filled(indices.size());
-                 nb::gil_scoped_release release;
-                 parallel_for(threads, indices.size(), [&](std::size_t i, std::size_t) {
-                     filled[i] = sample_uniform(out + i * n, n, bytes + i * length, length / 8, ring.modulus(indices[i]),
-                                                ring.kernels());
-                 });
-                 return filled;
+                 const nb::gil_scoped_release release;
+                 const auto limb = [&](std::size_t i) { return UniformLimb{out + i * ring.n(), indices[i]}; };
+                 expand(ring, streams, indices.size(), limb, [](std::size_t) {}, threads);
              },
-             "limbs"_a.noconvert(), "streams"_a, "indices"_a, "threads"_a = 1,
-             "Fill limbs with residues uniform modulo primes, a stream for each: how many residues each stream gave.")
+             "limbs"_a.noconvert(), "indices"_a, "room"_a, "make"_a, "threads"_a = 1,
+             "Fill limbs with residues uniform modulo primes, each from the stream that make(i, slot) writes to room[slot].")
         .def("pack",
              [](const Ring& ring, const Doubles& x, const std::vector<std::size_t>& indices, int threads) {
                  const std::size_t n = ring.n();

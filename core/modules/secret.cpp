@@ -90,62 +90,66 @@ NB_MODULE(_secret, m) {
              },
              "secret"_a, "galois"_a, "threads"_a = 1)
         .def("encrypt",
-             [](const Ring& ring, DoublesInOut out, std::optional<Doubles> message, const Doubles& a, const Small& error,
-                const Doubles& secret, int threads) {
-                 const std::size_t limbs = checked_limbs(ring, a, 2);
-                 require_shape(out, {limbs, ring.n()}, "an output of another level");
+             [](const Ring& ring, DoublesInOut out, std::optional<Doubles> message, const Small& error,
+                const Doubles& secret, const StreamRoom& room, const nb::callable& make, int threads) {
+                 const std::size_t limbs = checked_limbs(ring, out, 3);
+                 require(out.shape(0) == 2, "both parts of a ciphertext");
                  if (message) require_shape(*message, {limbs, ring.n()}, "a message of another level");
-                 const double *msg = message ? message->data() : nullptr, *uniform = a.data();
+                 const double* msg = message ? message->data() : nullptr;
                  const double* s = checked_secret(ring, secret);
                  const std::int8_t* e = checked_small(ring, error, 1);
+                 const Streams streams = checked_streams(ring, room, make);
                  double* to = out.data();
-                 nb::gil_scoped_release release;
-                 encrypt(ring, to, msg, uniform, e, s, limbs, threads);
+                 const nb::gil_scoped_release release;
+                 encrypt(ring, to, to + limbs * ring.n(), streams, msg, e, s, limbs, threads);
              },
-             "out"_a.noconvert(), "message"_a.none(), "a"_a, "error"_a, "secret"_a, "threads"_a = 1,
-             "out = message + error - a * secret.")
+             "out"_a.noconvert(), "message"_a.none(), "error"_a, "secret"_a, "room"_a, "make"_a, "threads"_a = 1,
+             "out[1] from the streams that make(i, slot) writes to room[slot], out[0] = message + error - out[1] * secret.")
         .def("switching_key",
              [](const Ring& ring, DoublesInOut key, const Small& errors, const Doubles& source, const Doubles& target,
-                int threads) {
+                const StreamRoom& room, const nb::callable& make, int threads) {
                  require(key.ndim() == 4 && key.shape(1) == 2 && key.shape(3) == ring.n() &&
                              key.shape(2) > ring.special() && key.shape(2) <= ring.chain() + ring.special(),
                          "a key of another shape");
                  const std::size_t limbs = key.shape(2) - ring.special();
-                 require(key.shape(0) == ring.digits(limbs), "one uniform half a digit");
+                 require(key.shape(0) == ring.digits(limbs), "two halves for each digit");
                  const double *from = checked_secret(ring, source), *to = checked_secret(ring, target);
                  const std::int8_t* e = checked_small(ring, errors, key.shape(0));
+                 const Streams streams = checked_streams(ring, room, make);
                  double* halves = key.data();
-                 nb::gil_scoped_release release;
-                 switching_key(ring, halves, e, from, to, limbs, threads);
+                 const nb::gil_scoped_release release;
+                 switching_key(ring, halves, streams, e, from, to, limbs, threads);
              },
-             "key"_a.noconvert(), "errors"_a, "source"_a, "target"_a, "threads"_a = 1,
-             "Fill key[:, 0] of (digits, 2, limbs + special, n), whose uniform halves key[:, 1] are there already.")
+             "key"_a.noconvert(), "errors"_a, "source"_a, "target"_a, "room"_a, "make"_a, "threads"_a = 1,
+             "Fill (digits, 2, limbs + special, n): key[:, 1] from the streams, limb by limb, and key[:, 0].")
         .def("public_key",
-             [](const Ring& ring, DoublesInOut key, const Small& error, const Doubles& secret, int threads) {
+             [](const Ring& ring, DoublesInOut key, const Small& error, const Doubles& secret, const StreamRoom& room,
+                const nb::callable& make, int threads) {
                  require_shape(key, {2, ring.chain() + ring.special(), ring.n()}, "both halves for every prime");
                  const double* s = checked_secret(ring, secret);
                  const std::int8_t* e = checked_small(ring, error, 1);
+                 const Streams streams = checked_streams(ring, room, make);
                  double* halves = key.data();
-                 nb::gil_scoped_release release;
-                 public_key(ring, halves, e, s, threads);
+                 const nb::gil_scoped_release release;
+                 public_key(ring, halves, streams, e, s, threads);
              },
-             "key"_a.noconvert(), "error"_a, "secret"_a, "threads"_a = 1,
-             "key[0] = error - key[1] * secret modulo every prime, special ones included.")
+             "key"_a.noconvert(), "error"_a, "secret"_a, "room"_a, "make"_a, "threads"_a = 1,
+             "key[1] from the streams, key[0] = error - key[1] * secret, modulo every prime, special ones included.")
         .def("public_encrypt",
-             [](const Ring& ring, const Doubles& message, const Doubles& key, const Small& ephemeral,
+             [](const Ring& ring, DoublesInOut out, const Doubles& message, const Doubles& key, const Small& ephemeral,
                 const Small& error0, const Small& error1, int threads) {
                  const std::size_t limbs = checked_limbs(ring, message, 2), n = ring.n();
                  require(limbs == ring.chain(), "public-key encryption is at the top level");
+                 require_shape(out, {2, limbs, n}, "both parts of a ciphertext at the top level");
                  require_shape(key, {2, limbs + ring.special(), n}, "a public key of another ring");
                  const double *msg = message.data(), *k = key.data();
                  const std::int8_t *u = checked_small(ring, ephemeral, 1), *e0 = checked_small(ring, error0, 1),
                                    *e1 = checked_small(ring, error1, 1);
-                 DoublesOut out = new_array(ring.pool(), {2, limbs, n});
-                 nb::gil_scoped_release release;
-                 public_encrypt(ring, out.data(), msg, k, limbs, u, e0, e1, threads);
-                 return out;
+                 double* to = out.data();
+                 const nb::gil_scoped_release release;
+                 public_encrypt(ring, to, msg, k, limbs, u, e0, e1, threads);
              },
-             "message"_a, "key"_a, "ephemeral"_a, "error0"_a, "error1"_a, "threads"_a = 1)
+             "out"_a.noconvert(), "message"_a, "key"_a, "ephemeral"_a, "error0"_a, "error1"_a, "threads"_a = 1)
         .def("decrypt",
              [](const Ring& ring, const Doubles& parts, const Doubles& secret) {
                  const std::size_t limbs = checked_limbs(ring, parts, 3);

@@ -349,6 +349,24 @@ void test_uniform(const Kernels& k, const Modulus& m, Digest& digest) {
 
 // ---- a small ring from end to end ----------------------------------------------------------------------------------
 
+// A stream for each limb of words, in the order of the tasks.
+struct WordStreams {
+    std::vector<std::uint8_t> room;
+    Streams streams;
+
+    WordStreams(std::size_t n, int threads, Words& words)
+        : room(static_cast<std::size_t>(threads) * (8 * n + 512)),
+          streams{[this, &words](std::size_t, std::size_t slot) {
+                      std::uint8_t* to = room.data() + slot * streams.length;
+                      for (std::size_t i = 0; i < streams.length; i += 8) {
+                          const std::uint64_t word = words.next();
+                          for (std::size_t b = 0; b < 8; ++b) to[i + b] = static_cast<std::uint8_t>(word >> (8 * b));
+                      }
+                  },
+                  room.data(), 8 * n + 512, static_cast<std::size_t>(threads)} {}
+    WordStreams(const WordStreams&) = delete;
+};
+
 Limb uniform(const Ring& ring, const std::vector<std::size_t>& indices, Words& words) {
     Limb all;
     for (std::size_t index : indices) {
@@ -380,9 +398,8 @@ void test_ring(const std::string& kernel, int threads, Digest& digest) {
     const double scale = 1073741824.0;
     const std::size_t top = limbs + special;
 
-    std::vector<std::size_t> all, chain;
+    std::vector<std::size_t> all;
     for (std::size_t i = 0; i < top; ++i) all.push_back(i);
-    for (std::size_t i = 0; i < limbs; ++i) chain.push_back(i);
     Limb secret(top * n), square(top * n), rotated(top * n);
     small_to_ntt(ring, secret.data(), small(n, words, true).data(), all, threads);
     secret_square(ring, square.data(), secret.data(), threads);
@@ -395,12 +412,11 @@ void test_ring(const std::string& kernel, int threads, Digest& digest) {
         Limb key(digits * 2 * top * n);
         std::vector<std::int8_t> errors;
         for (std::size_t d = 0; d < digits; ++d) {
-            const Limb half = uniform(ring, all, words);
             const auto error = small(n, words, false);
-            std::copy(half.begin(), half.end(), key.begin() + static_cast<std::ptrdiff_t>((2 * d + 1) * top * n));
             errors.insert(errors.end(), error.begin(), error.end());
         }
-        switching_key(ring, key.data(), errors.data(), source.data(), target.data(), limbs, threads);
+        const WordStreams made(n, threads, words);
+        switching_key(ring, key.data(), made.streams, errors.data(), source.data(), target.data(), limbs, threads);
         return key;
     };
     const Limb relinearisation = key_for(square, secret), rotation = key_for(secret, rotated);
@@ -415,9 +431,10 @@ void test_ring(const std::string& kernel, int threads, Digest& digest) {
         ring.kernels().reduce(message.data() + i * n, coefficients.data(), n, ring.modulus(i));
         ring.ntt(message.data() + i * n, i);
     }
-    const Limb a = uniform(ring, chain, words);
-    std::copy(a.begin(), a.end(), c.begin() + static_cast<std::ptrdiff_t>(limbs * n));
-    encrypt(ring, c.data(), message.data(), a.data(), small(n, words, false).data(), secret.data(), limbs, threads);
+    const auto noise = small(n, words, false);
+    const WordStreams made(n, threads, words);
+    encrypt(ring, c.data(), c.data() + limbs * n, made.streams, message.data(), noise.data(), secret.data(), limbs,
+            threads);
 
     const auto error = [&](const Limb& ciphertext, std::size_t level, double at, auto expected) {
         decrypt(ring, decrypted.data(), ciphertext.data(), 2, level, secret.data());

@@ -4,7 +4,7 @@ Arrays are C-contiguous; limbs are float64, one row of n centred residues for ea
 arrays of other shapes than stated. Operations release the interpreter's lock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,10 +135,19 @@ class Ring:
     ) -> _Limbs:
         """`key_switch` from the output of `decompose`."""
 
-    def uniform(self, limbs: _Limbs, streams: NDArray[np.uint8], indices: Sequence[int], threads: int = 1) -> list[int]:
-        """Fill limbs (len(indices), n) with residues uniform modulo primes, a row of `streams` for each.
+    def uniform(
+        self,
+        limbs: _Limbs,
+        indices: Sequence[int],
+        room: NDArray[np.uint8],
+        make: Callable[[int, int], object],
+        threads: int = 1,
+    ) -> None:
+        """Fill limbs (len(indices), n) with residues uniform modulo primes.
 
-        Returns how many residues each stream gave: fewer than n where it was too short.
+        Limb i comes from the stream that `make(i, slot)` writes to `room[slot]`, 8 n bytes and some to spare: on the
+        calling thread, while other threads use what is made. `room` has a row for every thread. ValueError if a stream
+        was too short.
         """
 
     def pack(self, x: _Limbs, indices: Sequence[int], threads: int = 1) -> bytes:

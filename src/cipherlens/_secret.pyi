@@ -2,9 +2,12 @@
 
 Arrays are C-contiguous; limbs are float64, one row of n centred residues for each prime. ValueError is raised for
 arrays of other shapes than stated.
+
+Uniform halves are made limb by limb, each from the stream that `make(task, slot)` writes to `room[slot]`, 8 n bytes and
+some to spare: on the calling thread, while other threads use what is made. `room` has a row for every thread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,20 +37,54 @@ class SecretRing:
         """X -> X^galois."""
 
     def encrypt(
-        self, out: _Limbs, message: _Limbs | None, a: _Limbs, error: _Small, secret: _Limbs, threads: int = 1
+        self,
+        out: _Limbs,
+        message: _Limbs | None,
+        error: _Small,
+        secret: _Limbs,
+        room: NDArray[np.uint8],
+        make: Callable[[int, int], object],
+        threads: int = 1,
     ) -> None:
-        """out = message + error - a * secret, (limbs, n)."""
+        """out[1] from the streams and out[0] = message + error - out[1] * secret; out is (2, limbs, n)."""
 
-    def switching_key(self, key: _Limbs, errors: _Small, source: _Limbs, target: _Limbs, threads: int = 1) -> None:
-        """Fill key[:, 0], (digits, 2, limbs + special, n), of a key from source to target; key[:, 1] is uniform."""
+    def switching_key(
+        self,
+        key: _Limbs,
+        errors: _Small,
+        source: _Limbs,
+        target: _Limbs,
+        room: NDArray[np.uint8],
+        make: Callable[[int, int], object],
+        threads: int = 1,
+    ) -> None:
+        """Fill a key from source to target, (digits, 2, limbs + special, n): key[:, 1] from the streams, and key[:, 0]."""
 
-    def public_key(self, key: _Limbs, error: _Small, secret: _Limbs, threads: int = 1) -> None:
-        """key[0] = error - key[1] * secret modulo every prime, special ones included; key is (2, all primes, n)."""
+    def public_key(
+        self,
+        key: _Limbs,
+        error: _Small,
+        secret: _Limbs,
+        room: NDArray[np.uint8],
+        make: Callable[[int, int], object],
+        threads: int = 1,
+    ) -> None:
+        """key[1] from the streams and key[0] = error - key[1] * secret modulo every prime, special ones included.
+
+        key is (2, all primes, n).
+        """
 
     def public_encrypt(
-        self, message: _Limbs, key: _Limbs, ephemeral: _Small, error0: _Small, error1: _Small, threads: int = 1
-    ) -> _Limbs:
-        """Encryption with a public key (2, all primes, n) at the top level: (2, limbs, n)."""
+        self,
+        out: _Limbs,
+        message: _Limbs,
+        key: _Limbs,
+        ephemeral: _Small,
+        error0: _Small,
+        error1: _Small,
+        threads: int = 1,
+    ) -> None:
+        """Encryption with a public key (2, all primes, n) at the top level, to out (2, limbs, n)."""
 
     def decrypt(self, parts: _Limbs, secret: _Limbs) -> NDArray[np.float64]:
         """Coefficients (n,) of the plaintext, rounded to float64."""

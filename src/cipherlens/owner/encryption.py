@@ -87,13 +87,18 @@ class PublicEncryptor:
         self.engine, self.key, self.key_id = engine, key, key.key_id
         self._ring = secret_ring(engine)
 
+    def encrypt(self, plaintext: Plaintext, threads: int = 1) -> Ciphertext:
+        """A fresh ciphertext at the top level, where the plaintext must be."""
+        n = self.engine.parameters.ring_dimension
+        data = self.engine.ring.empty((2, plaintext.limbs, n))
+        self._ring.public_encrypt(
+            data, plaintext.data, self.key.data, fresh_ternary(n), fresh_error(n), fresh_error(n), threads
+        )
+        return Ciphertext(data, plaintext.scale)
+
     def row(self, plaintext: Plaintext, threads: int) -> Row:
         """Both packed halves."""
-        n = self.engine.parameters.ring_dimension
-        data = self._ring.public_encrypt(
-            plaintext.data, self.key.data, fresh_ternary(n), fresh_error(n), fresh_error(n), threads
-        )
-        packed = pack_ciphertext(self.engine, Ciphertext(data, plaintext.scale), threads)
+        packed = pack_ciphertext(self.engine, self.encrypt(plaintext, threads), threads)
         half = packed.size // 2
         return packed[:half], packed[half:]
 

@@ -14,7 +14,7 @@ from cipherlens.errors import KeyMismatch
 from cipherlens.owner.randomness import Small, fresh_error, fresh_seed, fresh_ternary
 from cipherlens.scheme.ciphertext import Ciphertext, Plaintext
 from cipherlens.scheme.engine import Engine, usable_cores
-from cipherlens.scheme.expansion import SeedUse, expand
+from cipherlens.scheme.expansion import SeedStreams, SeedUse
 from cipherlens.scheme.keys import RELINEARISATION, EvaluationKeys, KeyChange, KeyRequest, PublicKey, SwitchingKey
 from cipherlens.scheme.parameters import require_secure
 from cipherlens.scheme.types import Limbs, Slots
@@ -94,8 +94,8 @@ class SecretKey:
         """A fresh ciphertext, and the seed that its second part was expanded from."""
         n, seed = self.engine.parameters.ring_dimension, fresh_seed()
         parts = self.engine.ring.empty((2, plaintext.limbs, n))
-        expand(self.engine.ring, seed, SeedUse.CIPHERTEXT, 0, range(plaintext.limbs), threads, out=parts[1])
-        self._ring.encrypt(parts[0], plaintext.data, parts[1], fresh_error(n), self._secret, threads)
+        streams = SeedStreams(n, seed, SeedUse.CIPHERTEXT, [(0, i) for i in range(plaintext.limbs)], threads)
+        self._ring.encrypt(parts, plaintext.data, fresh_error(n), self._secret, streams.room, streams, threads)
         return Ciphertext(parts, plaintext.scale), seed
 
     def decrypt(self, ciphertext: Ciphertext) -> Slots:
@@ -107,10 +107,10 @@ class SecretKey:
         """The key that contributors encrypt with, modulo all primes."""
         p = self.engine.parameters
         seed = fresh_seed()
-        every = range(len(p.primes) + len(p.special_primes))
-        data = self.engine.ring.empty((2, len(every), p.ring_dimension))
-        expand(self.engine.ring, seed, SeedUse.PUBLIC_KEY, 0, every, threads, out=data[1])
-        self._ring.public_key(data, fresh_error(p.ring_dimension), self._secret, threads)
+        limbs = [(0, i) for i in range(len(p.primes) + len(p.special_primes))]
+        data = self.engine.ring.empty((2, len(limbs), p.ring_dimension))
+        streams = SeedStreams(p.ring_dimension, seed, SeedUse.PUBLIC_KEY, limbs, threads)
+        self._ring.public_key(data, fresh_error(p.ring_dimension), self._secret, streams.room, streams, threads)
         return PublicKey(p, self.key_id, data, seed)
 
     def switching_key(self, request: KeyRequest, threads: int = 1) -> SwitchingKey:
@@ -137,15 +137,14 @@ class SecretKey:
         return KeyChange(p, self.key_id, successor.key_id, key)
 
     def _switching_key(self, source: Limbs, target: Limbs, level: int, threads: int) -> SwitchingKey:
-        p, limbs = self.engine.parameters, level + 1
+        p, n = self.engine.parameters, self.engine.parameters.ring_dimension
         seed = fresh_seed()
-        indices = self.engine.extended_indices(limbs)
-        digits = p.digits(limbs)
-        data = self.engine.ring.empty((digits, 2, len(indices), p.ring_dimension))
-        for d in range(digits):
-            expand(self.engine.ring, seed, SeedUse.SWITCHING_KEY, d, indices, threads, out=data[d, 1])
-        errors = np.concatenate([fresh_error(p.ring_dimension) for _ in range(digits)])
-        self._ring.switching_key(data, errors, source, target, threads)
+        indices, digits = self.engine.extended_indices(level + 1), range(p.digits(level + 1))
+        data = self.engine.ring.empty((len(digits), 2, len(indices), n))
+        limbs = [(d, i) for d in digits for i in indices]
+        streams = SeedStreams(n, seed, SeedUse.SWITCHING_KEY, limbs, threads)
+        errors = np.concatenate([fresh_error(n) for _ in digits])
+        self._ring.switching_key(data, errors, source, target, streams.room, streams, threads)
         return SwitchingKey(data, seed)
 
     def evaluation_keys(

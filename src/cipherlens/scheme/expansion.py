@@ -21,9 +21,6 @@ SEED_BYTES = 32
 SHORT = 1 << 18
 """Fewer residues (0.4 ms) take less time than starting threads for them."""
 
-GROUP = 16
-"""Limbs at a time, which bounds the memory for their streams: 8 MB at N = 2^16."""
-
 SPARE = 1 << 10
 """Bytes of the stream that are read beyond 8 a residue. At most one word in 2^14 is skipped, so 4 of a limb at N = 2^16
 on average, and more than these 128 with a probability below 2^-300."""
@@ -42,8 +39,30 @@ def keystream(key: bytes, first_block: bytes, length: int) -> bytes:
     return Cipher(algorithms.AES(key), modes.CTR(first_block)).encryptor().update(bytes(length))
 
 
-def _first_block(use: SeedUse, index: int, prime_index: int) -> bytes:
-    return int(use).to_bytes(2) + index.to_bytes(4) + prime_index.to_bytes(2) + bytes(8)
+class SeedStreams:
+    """The streams of one seed, one limb after the other, for the compiled rings.
+
+    Called with a task and a slot it writes the stream of limb `limbs[task]` to `room[slot]`, on one thread: two would
+    only wait for Python's lock. The other threads meanwhile use the streams that are made.
+
+    Attributes:
+        room: uint8 (slots, stream length), a slot for every thread and as many more.
+    """
+
+    def __init__(self, n: int, seed: bytes, use: SeedUse, limbs: Sequence[tuple[int, int]], threads: int = 1) -> None:
+        """`limbs`: index and prime index of each."""
+        self._key, self._use, self._limbs = algorithms.AES(seed), int(use).to_bytes(2), limbs
+        self._zeros = bytes(8 * n + SPARE)
+        slots, length = 2 * threads if threads > 1 else 1, len(self._zeros)
+        self._flat = np.empty(slots * length + 16, np.uint8)  # OpenSSL wants room for a block more than it writes
+        self.room = self._flat[: slots * length].reshape(slots, length)
+
+    def __call__(self, task: int, slot: int) -> None:
+        """Write one stream."""
+        index, prime_index = self._limbs[task]
+        first_block = self._use + index.to_bytes(4) + prime_index.to_bytes(2) + bytes(8)
+        place = self._flat[slot * len(self._zeros) :].data
+        Cipher(self._key, modes.CTR(first_block)).encryptor().update_into(self._zeros, place)
 
 
 def expand(
@@ -56,21 +75,9 @@ def expand(
     *,
     out: Limbs | None = None,
 ) -> Limbs:
-    """Uniform limbs, float64 of shape (len(prime_indices), N), NTT form; written to `out` where that is given.
-
-    The streams are made on one thread: with two, Python's lock cost more than was won.
-    """
+    """Uniform limbs, float64 of shape (len(prime_indices), N), NTT form; written to `out` where that is given."""
     limbs = ring.empty((len(prime_indices), ring.n)) if out is None else out
     threads = threads if limbs.size >= SHORT else 1
-    length, done = 8 * ring.n + SPARE, 0
-    zeros, room = bytes(length), np.empty(GROUP * length + 16, np.uint8)  # OpenSSL wants room for one block more
-    while done < len(prime_indices):
-        group = prime_indices[done : done + GROUP]
-        for i, prime_index in enumerate(group):
-            cipher = Cipher(algorithms.AES(seed), modes.CTR(_first_block(use, index, prime_index)))
-            cipher.encryptor().update_into(zeros, room[i * length :].data)
-        streams = room[: len(group) * length].reshape(len(group), length)
-        if min(ring.uniform(limbs[done : done + GROUP], streams, group, threads)) < ring.n:
-            raise RuntimeError("a stream gave too few residues, which does not happen by chance")
-        done += len(group)
+    streams = SeedStreams(ring.n, seed, use, [(index, i) for i in prime_indices], threads)
+    ring.uniform(limbs, prime_indices, streams.room, streams, threads)
     return limbs
