@@ -1,8 +1,8 @@
 """Measures this engine and the peer libraries side by side: `make bench-engine`, `python benchmarks/engine.py`.
 
-For each number of threads it runs benchmarks/ours.py and then each peer that benchmarks/peers/setup.py could install,
-all as subprocesses that print JSON, several times over: a machine's speed drifts by more than the ratios that matter,
-and memory lies better in one process than in the next. It writes into benchmarks/results/: engine.json (the records:
+It runs benchmarks/ours.py, where the numbers of threads take turns, and then each peer that benchmarks/peers/setup.py
+could install, all as subprocesses that print JSON, several times over: a machine's speed drifts by more than the ratios
+that matter, and memory lies better in one process than in the next. It writes into benchmarks/results/: engine.json (the records:
 medians of the passes), engine.md (the tables for the documentation), engine.png and engine.svg.
 """
 
@@ -11,29 +11,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import machine
 import plotting
 from peers import tables
 from peers.common import Record
 from rich.console import Console
 
-from cipherlens._evaluator import available_kernels
-
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 STATUS = HERE.parent / ".venv-peers" / "status.json"
 LONGEST_SECONDS = 1800
-QUIET_LOAD = 0.3
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def parse_records(text: str) -> list[Record]:
 
 
 def measure_in_subprocess(command: Sequence[str], threads: int, console: Console) -> list[Record]:
-    """Runs a benchmark with the thread count in its environment and returns its records; its stderr becomes notes."""
+    """Runs a benchmark with a peer's thread count in its environment and returns its records; its stderr becomes notes."""
     count = str(threads)
     environment = os.environ | {"OMP_NUM_THREADS": count, "GOMAXPROCS": count, "OPENBLAS_NUM_THREADS": "1"}
     try:
@@ -83,13 +79,14 @@ def measure_in_subprocess(command: Sequence[str], threads: int, console: Console
     return parse_records(done.stdout)
 
 
-def measure_ours(threads: int, console: Console, kernel: str) -> list[Record]:
-    """Records of this engine, from benchmarks/ours.py, on the kernel named."""
+def measure_ours(threads: Sequence[int], console: Console, kernel: str) -> list[Record]:
+    """Records of this engine with each number of threads, from benchmarks/ours.py, on the kernel named."""
     script = HERE / "ours.py"
     if not script.is_file():
         raise MeasurementError("benchmarks/ours.py is missing")
+    counts = [str(count) for count in threads]
     return measure_in_subprocess(
-        [sys.executable, str(script), "--threads", str(threads), "--kernel", kernel], threads, console
+        [sys.executable, str(script), "--threads", *counts, "--kernel", kernel], max(threads), console
     )
 
 
@@ -112,30 +109,37 @@ def one_pass(
     """Each engine once for each number of threads, and one remark for each that could not be measured."""
     records: list[Record] = []
     remarks: list[str] = []
+    every = ", ".join(str(count) for count in threads)
+    runs = [
+        (f"cipherlens ({kernel}), threads: {every}", partial(measure_ours, threads, console, kernel))
+        for kernel in kernels
+    ]
     for count in threads:
-        runs = [(f"cipherlens ({kernel})", partial(measure_ours, count, console, kernel)) for kernel in kernels]
         for peer, python in peers.items():
             if count == 1 or peer.parallel:
-                runs.append((peer.name, partial(measure_peer, peer, python, count, console)))
-        for name, measure in runs:
-            console.print(f"{name}, threads: {count}")
-            try:
-                records += measure()
-            except MeasurementError as failure:
-                remarks.append(f"{name}, threads {count}: {failure}")
+                measure = partial(measure_peer, peer, python, count, console)
+                runs.append((f"{peer.name}, threads: {count}", measure))
+    for name, run in runs:
+        console.print(name)
+        try:
+            records += run()
+        except MeasurementError as failure:
+            remarks.append(f"{name}: {failure}")
     return records, remarks
 
 
 def combine(records: Sequence[Record]) -> list[Record]:
-    """One record for each thing measured, in the order of first sight: the median of its passes, and all their runs."""
+    """One record for each thing measured, in the order of first sight: the median of its passes, the least, and all runs."""
     same: dict[Record, list[Record]] = {}
     for record in records:
-        same.setdefault(replace(record, median_seconds=None, runs=0), []).append(record)
+        same.setdefault(replace(record, median_seconds=None, runs=0, least_seconds=None), []).append(record)
     combined = []
     for what, passes in same.items():
         seconds = [record.median_seconds for record in passes if record.median_seconds is not None]
+        least = [record.least_seconds for record in passes if record.least_seconds is not None]
         runs = sum(record.runs for record in passes)
-        combined.append(replace(what, median_seconds=statistics.median(seconds) if seconds else None, runs=runs))
+        median = statistics.median(seconds) if seconds else None
+        combined.append(replace(what, median_seconds=median, runs=runs, least_seconds=min(least, default=None)))
     return combined
 
 
@@ -144,8 +148,7 @@ def measure_all(
 ) -> tuple[list[Record], list[str]]:
     """All records, and one remark for each thing that could not be measured."""
     remarks: dict[str, None] = {}
-    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > QUIET_LOAD:
-        remarks[f"other programs were computing at the start (load average {load:.1f}): times may be too long"] = None
+    remarks |= dict.fromkeys(machine.disturbances())
     status, peers = installed_peers(), dict[Peer, str]()
     for peer in PEERS:
         python = status.get(peer.name, {}).get("python")
@@ -155,33 +158,22 @@ def measure_all(
         else:
             peers[peer] = python
     records: list[Record] = []
+    gains: list[tuple[float, float]] = []
     for number in range(passes):
         console.print(f"pass {number + 1} of {passes}")
+        if 2 in threads:
+            gains.append(machine.two_thread_gain())
         found, failures = one_pass(threads, kernels, peers, console)
         records += found
         remarks |= dict.fromkeys(failures)
+    if gains:
+        median, most = (statistics.median(column) for column in zip(*gains, strict=True))
+        remarks[
+            f"arithmetic on registers alone was {median:.2f} times as fast on two threads of this machine as on one in "
+            f"the median of {passes} passes of 200 pairs by turns; nine pairs of ten reached {most:.2f}. What is missing "
+            "from 2 the machine, or the host of a virtual one, gave to others; the fastest runs show it least"
+        ] = None
     return combine(records), list(remarks)
-
-
-def default_kernels() -> list[str]:
-    """AVX2, which most machines have, and the best of this one: what docs/benchmarks.md shows."""
-    names = available_kernels()
-    return [name for name in dict.fromkeys(("avx2", names[0])) if name in names]
-
-
-def machine() -> str:
-    """Processor, cores this process may use, and the day, in one line."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        facts = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
-        facts = {key.strip(): value.strip() for key, value in facts.items()}
-        if "model name" in facts:
-            name = f"{facts['model name']} (family {facts.get('cpu family', '?')})"
-            flags = facts.get("flags", "").split()
-            name += ", AVX-512" if "avx512f" in flags else ", AVX2" if "avx2" in flags else ""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores, {datetime.now(UTC):%Y-%m-%d}"
 
 
 def write(records: Sequence[Record], remarks: Sequence[str], where: str, folder: Path) -> list[Path]:
@@ -206,11 +198,11 @@ def main() -> None:
     parser.add_argument("--remark", default="", help="words added to the line that names machine and day")
     chosen = parser.parse_args()
     console = Console()
-    records, remarks = measure_all(chosen.threads, chosen.kernel or default_kernels(), chosen.passes, console)
+    records, remarks = measure_all(chosen.threads, chosen.kernel or machine.default_kernels(), chosen.passes, console)
     if not records:
         console.print("\n".join([*remarks, "Nothing was measured; engine.json is left as it was."]), markup=False)
         sys.exit(1)
-    where = "; ".join(part for part in (machine(), chosen.remark) if part)
+    where = "; ".join(part for part in (machine.describe(), chosen.remark) if part)
     paths = write(records, remarks, where, chosen.results)
     tables.show(records, remarks, where, console)
     for path in paths:

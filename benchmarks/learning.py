@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import learning_report
+import machine
 from learning_data import CONFIDENTIAL, LEARNING, TASKS
 from rich.console import Console
 
@@ -226,7 +227,7 @@ def main() -> None:
             measured[name] = measure(name, setting)
         except MeasurementError as failure:
             remarks.append(f"{name}: not measured: {failure}")
-    where = "; ".join(part for part in (learning_report.machine(), chosen.remark) if part)
+    where = "; ".join(part for part in (machine.describe(), chosen.remark) if part)
     groups = {
         group: [measured[name] for name in tasks if name in measured]
         for group, tasks in (("learning", LEARNING), ("ml_confidential", CONFIDENTIAL))

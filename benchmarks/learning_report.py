@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import matplotlib
-from engine import machine
 from learning_data import TASKS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["machine", "markdown_table", "show", "write"]
+__all__ = ["markdown_table", "show", "write"]
 
 Row = Mapping[str, Any]
 Besides = Mapping[str, Row]

@@ -12,18 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine import default_kernels
+from machine import copy_bandwidth, default_kernels, peak_rates
 from ours import parameters
-from peers.common import RINGS, Ring, median_seconds
+from peers.common import RINGS, Ring, timed
 
 from cipherlens.owner.secret_key import SecretKey
 from cipherlens.scheme.engine import Engine
@@ -75,26 +72,6 @@ def works(ring: Ring, digit: int) -> dict[str, Work]:
     }
 
 
-def peak_rates() -> dict[str, float]:
-    """Fused multiply-adds of vectors that one core starts in a second, by kernel; empty where the machine is no x86."""
-    if not {"avx2", "avx512"} & set(default_kernels()):
-        return {}
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "peak"
-        compiler = os.environ.get("CXX", "c++")
-        subprocess.run([compiler, "-O2", "-std=c++20", str(HERE / "peak.cpp"), "-o", str(program)], check=True)
-        rates: dict[str, float] = json.loads(subprocess.run([program], check=True, capture_output=True).stdout)
-    return rates
-
-
-def copy_bandwidth() -> float:
-    """Bytes read and written in a second by a copy far larger than the caches."""
-    source = np.ones(1 << 25)
-    target = np.empty_like(source)
-    seconds, _ = median_seconds(lambda: np.copyto(target, source))
-    return 2 * source.nbytes / seconds
-
-
 def measure(ring: Ring, kernel: str, peak: float | None, bandwidth: float) -> list[dict[str, Any]]:
     """Every operation on one ring against both limits, on one thread."""
     p = parameters(ring)
@@ -113,7 +90,7 @@ def measure(ring: Ring, kernel: str, peak: float | None, bandwidth: float) -> li
     }
     found = []
     for operation, work in works(ring, p.digit).items():
-        seconds, _ = median_seconds(calls[operation])
+        seconds = timed(calls[operation]).median
         multiplications, bytes_moved = work.multiplications * ring.dimension, 8 * work.limbs * ring.dimension
         found.append({
             "operation": operation, "ring_dimension": ring.dimension, "limbs": ring.limbs,

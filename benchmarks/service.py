@@ -29,11 +29,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import machine
 import numpy as np
 import service_report
 import service_server
 from learning import RESULTS, run
-from learning_report import machine
 from rich.console import Console
 from service_kills import measure_kills
 from service_report import Load, Report, Whole
@@ -228,7 +228,7 @@ def main() -> None:
         kills = measure_kills(chosen.kills, chosen.images, chosen.seed, base) if "kills" in parts else None
     finally:
         shutil.rmtree(base, ignore_errors=True)
-    report = Report(machine(), whole, loads, kills)
+    report = Report(machine.describe(), whole, loads, kills)
     service_report.write(report, chosen.results)
     Console().print(service_report.markdown(report), markup=False, highlight=False)
     sys.exit(0 if report.good else 1)

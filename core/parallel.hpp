@@ -1,5 +1,6 @@
 // Independent tasks on as many threads as asked for. Threads live for one call: nothing is shared between calls, nothing
-// spins, and a forked process inherits no dead workers.
+// spins, and a forked process inherits no dead workers. To wake a thread that waits takes no less than to start one: on a
+// virtual machine 50 to 60 us against 40.
 #pragma once
 
 #include <atomic>

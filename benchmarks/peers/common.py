@@ -10,7 +10,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 OPERATIONS = (
@@ -59,7 +59,7 @@ RINGS = (
 
 @dataclass(frozen=True)
 class Record:
-    """One measurement: `median_seconds` is None where the library has no such operation."""
+    """One measurement: the seconds are None where the library has no such operation."""
 
     library: str
     version: str
@@ -71,6 +71,16 @@ class Record:
     threads: int
     median_seconds: float | None
     runs: int
+    least_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall times of several runs: the median, the least, and how many there were."""
+
+    median: float
+    least: float
+    runs: int
 
 
 def is_ours(library: str) -> bool:
@@ -78,27 +88,28 @@ def is_ours(library: str) -> bool:
     return library.lower().startswith(OURS)
 
 
-def median_seconds(call: Callable[[], object], prepare: Callable[[], object] | None = None) -> tuple[float, int]:
-    """Median wall time of `call` in seconds and the number of timed runs, after untimed warm-up runs.
+def timed(call: Callable[[], object], prepare: Callable[[], object] | None = None) -> Timing:
+    """Wall times of `call`, after untimed warm-up runs. `prepare` runs before each call, off the clock."""
+    return timed_by_turns([call], prepare)[0]
 
-    `prepare` runs before each call, off the clock.
-    """
-    times: list[float] = []
+
+def timed_by_turns(calls: Sequence[Callable[[], object]], prepare: Callable[[], object] | None = None) -> list[Timing]:
+    """`timed` of several calls that take turns, so that a machine whose speed drifts is the same to all."""
+    times: list[list[float]] = [[] for _ in calls]
     begun = time.perf_counter()
     for run in range(WARM_UPS + MOST_RUNS):
-        if prepare is not None:
-            prepare()
-        start = time.perf_counter()
-        call()
-        stop = time.perf_counter()
-        if run >= WARM_UPS:
-            times.append(stop - start)
-        elapsed = stop - begun
-        if len(times) >= FEWEST_RUNS and elapsed > WISHED_SECONDS:
+        for call, taken in zip(calls, times, strict=True):
+            if prepare is not None:
+                prepare()
+            start = time.perf_counter()
+            call()
+            stop = time.perf_counter()
+            if run >= WARM_UPS:
+                taken.append(stop - start)
+        elapsed, done = (time.perf_counter() - begun) / len(calls), len(times[0])
+        if (done >= FEWEST_RUNS and elapsed > WISHED_SECONDS) or (done >= 3 and elapsed > LONGEST_SECONDS):
             break
-        if len(times) >= 3 and elapsed > LONGEST_SECONDS:
-            break
-    return statistics.median(times), len(times)
+    return [Timing(statistics.median(taken), min(taken), len(taken)) for taken in times]
 
 
 class Recorder:
@@ -108,7 +119,7 @@ class Recorder:
         self._identity = (library, version)
         self._ring = ring
         self._threads = threads
-        self._measured: dict[str, tuple[float, int]] = {}
+        self._measured: dict[str, Timing] = {}
 
     def time(
         self,
@@ -119,19 +130,21 @@ class Recorder:
         subtract: float = 0.0,
         divide: int = 1,
     ) -> None:
-        """Times `call`, takes `subtract` seconds off and divides by `divide`.
+        """Times `call`, takes `subtract` seconds off and divides by `divide`."""
+        found = timed(call, prepare)
+        median, least = (max(seconds - subtract, 0.0) / divide for seconds in (found.median, found.least))
+        self.put(operation, Timing(median, least, found.runs))
 
-        Raises ValueError for an operation outside `OPERATIONS`.
-        """
+    def put(self, operation: str, timing: Timing) -> None:
+        """What was timed elsewhere. Raises ValueError for an operation outside `OPERATIONS`."""
         if operation not in OPERATIONS:
             raise ValueError(f"'{operation}' is not an operation of this benchmark; use one of {', '.join(OPERATIONS)}")
-        seconds, runs = median_seconds(call, prepare)
-        self._measured[operation] = (max(seconds - subtract, 0.0) / divide, runs)
+        self._measured[operation] = timing
 
     def records(self) -> list[Record]:
         """One record an operation, in the order of `OPERATIONS`."""
         library, version = self._identity
-        ring = self._ring
+        ring, found = self._ring, self._measured
         return [
             Record(
                 library=library,
@@ -142,8 +155,9 @@ class Recorder:
                 special_limbs=ring.special_limbs,
                 dnum=ring.dnum,
                 threads=self._threads,
-                median_seconds=self._measured[operation][0] if operation in self._measured else None,
-                runs=self._measured[operation][1] if operation in self._measured else 0,
+                median_seconds=found[operation].median if operation in found else None,
+                runs=found[operation].runs if operation in found else 0,
+                least_seconds=found[operation].least if operation in found else None,
             )
             for operation in OPERATIONS
         ]

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from peers.common import PRIME_BITS, Record, Recorder, Ring, median_seconds, note, require_close, run_peer
+from peers.common import PRIME_BITS, Record, Recorder, Ring, note, require_close, run_peer, timed
 
 LIBRARY_NAMES = {"linux": "lattigo-linux.so", "darwin": "lattigo-mac.dylib", "win32": "lattigo-windows.dll"}
 SCALE = 1 << PRIME_BITS
@@ -92,7 +92,7 @@ def measure(ring: Ring, threads: int) -> list[Record]:
         return found
 
     # What a call costs before Lattigo does anything: this one looks a handle up and returns a number.
-    overhead, _ = median_seconds(lambda: library.GetCiphertextLevel(first))
+    overhead = timed(lambda: library.GetCiphertextLevel(first)).median
     note(f"Lattigo: {overhead * 1e6:.2f} microseconds a call taken off at ring dimension {ring.dimension}")
 
     made: list[int] = []

@@ -12,7 +12,7 @@ import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
-from peers.common import PRIME_BITS, Record, Recorder, Ring, median_seconds, note, require_close, run_peer
+from peers.common import PRIME_BITS, Record, Recorder, Ring, note, require_close, run_peer, timed
 
 LARGEST_SECURE_RING = 1 << 15
 SCALE = 2.0**40
@@ -71,7 +71,7 @@ def measure(ring: Ring, threads: int) -> list[Record]:
             return
         raise RuntimeError("SEAL accepted a negative scale; the cost of list conversion cannot be measured")
 
-    conversion, _ = median_seconds(convert_only)
+    conversion = timed(convert_only).median
     recorder.time("encode", lambda: encoder.encode(values, SCALE, plain), subtract=conversion)
     recorder.time("encrypt", lambda: encryptor.encrypt(plain, encrypted))
     decrypted = seal.Plaintext()

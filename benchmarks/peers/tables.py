@@ -82,7 +82,10 @@ def ntt_rows(records: Sequence[Record]) -> Iterator[list[str]]:
 
 
 def speed_up_rows(records: Sequence[Record]) -> Iterator[list[str]]:
-    """Rows of cells: operation, ring, then how many times faster two threads are, for libraries that have them."""
+    """Rows of cells: operation, ring, then how many times faster two threads are, for libraries that have them.
+
+    By medians, and in brackets by the fastest runs.
+    """
     libraries = [name for name in _libraries(records) if any(r.library == name and r.threads == 2 for r in records)]
     for operation in OPERATIONS:
         for ring in _rings(records):
@@ -90,12 +93,15 @@ def speed_up_rows(records: Sequence[Record]) -> Iterator[list[str]]:
             for library in libraries:
                 one = _fastest(records, library, operation, ring, 1)
                 two = _fastest(records, library, operation, ring, 2)
-                if one and two and one.median_seconds and two.median_seconds:
-                    cells.append(f"{one.median_seconds / two.median_seconds:.2f}{TIMES}")
-                else:
-                    cells.append(NONE)
+                medians = _gain(one and one.median_seconds, two and two.median_seconds)
+                least = _gain(one and one.least_seconds, two and two.least_seconds)
+                cells.append(f"{medians} ({least})" if medians != NONE else NONE)
             if any(cell != NONE for cell in cells):
                 yield [operation, _ring_name(ring), *cells]
+
+
+def _gain(one: float | None, two: float | None) -> str:
+    return f"{one / two:.2f}{TIMES}" if one and two else NONE
 
 
 def parameter_rows(records: Sequence[Record]) -> Iterator[list[str]]:
@@ -122,7 +128,11 @@ def _sections(records: Sequence[Record]) -> Iterator[tuple[str, list[str], list[
     yield "NTT, nanoseconds a coefficient and limb, one thread", ["N, limbs", *libraries], list(ntt_rows(records))
     parallel = [name for name in libraries if any(r.library == name and r.threads == 2 for r in records)]
     if parallel:
-        yield "Two threads against one", ["operation", "N, limbs", *parallel], list(speed_up_rows(records))
+        yield (
+            "Two threads against one: medians (fastest runs)",
+            ["operation", "N, limbs", *parallel],
+            list(speed_up_rows(records)),
+        )
     yield "Parameters (primes in Q + in P, digits)", ["N, limbs", *libraries], list(parameter_rows(records))
 
 
