@@ -169,9 +169,10 @@ def measure_all(
     if gains:
         median, most = (statistics.median(column) for column in zip(*gains, strict=True))
         remarks[
-            f"arithmetic on registers alone was {median:.2f} times as fast on two threads of this machine as on one in "
-            f"the median of {passes} passes of 200 pairs by turns; nine pairs of ten reached {most:.2f}. What is missing "
-            "from 2 the machine, or the host of a virtual one, gave to others; the fastest runs show it least"
+            f"arithmetic on registers alone was {median:.2f} times as fast on two threads of this machine as on one (200 "
+            f"pairs by turns, median of {passes} passes; nine pairs of ten reached {most:.2f}). Both cores of a virtual "
+            "machine may be hyperthreads of one from one minute to the next, which gives 1.1 to 1.2: medians show it, "
+            "the fastest runs do not"
         ] = None
     return combine(records), list(remarks)
 

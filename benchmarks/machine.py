@@ -72,8 +72,8 @@ def peak_rates() -> dict[str, float]:
 def two_thread_gain() -> tuple[float, float]:
     """How many times as fast two threads finish the same arithmetic on registers alone, by turns with one thread.
 
-    The median of 200 pairs, and what nine of ten reach. Less than 2 is what the machine, or the host of a virtual one,
-    keeps back: no program gets more.
+    The median of 200 pairs, and what nine of ten reach. Far less than 2 where both are hyperthreads of one core, as those
+    of a virtual machine may be at times.
     """
     found = _ask_peak("threads")
     return found["median"], found["ninth_of_ten"]
