@@ -214,6 +214,10 @@ def test_the_commands_take_the_url(
     monkeypatch.setenv("CIPHERLENS_DATABASE", url)
     assert main(("token", "list", "--data", data, "--json")) == 0
     assert token_id in capsys.readouterr().out
+    assert main(("tenant", "limit", "clinic", "--data", data, "--quota", "3GB")) == 0
+    capsys.readouterr()
+    assert main(("tenant", "list", "--data", data, "--json")) == 0
+    assert '"quota_bytes": 3000000000' in capsys.readouterr().out
     assert main(("token", "revoke", "--data", data, token_id)) == 0
     capsys.readouterr()
     monkeypatch.delenv("CIPHERLENS_DATABASE")

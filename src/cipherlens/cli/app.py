@@ -21,6 +21,7 @@ from cipherlens.cli.publishing import publish, release, scoreboard, submissions,
 from cipherlens.cli.rotating import switch
 from cipherlens.cli.server import classify, recompute, train
 from cipherlens.cli.serving import audit_app, serve, token_app
+from cipherlens.cli.tenants import tenant_app
 from cipherlens.cli.transfers import jobs, upload
 
 HELP = """Train and apply image classifiers on encrypted images.
@@ -99,6 +100,7 @@ app.command(rich_help_panel=SERVER)(classify)
 app.command(rich_help_panel=SERVER)(switch)
 app.command(rich_help_panel=SERVER)(serve)
 app.add_typer(token_app, name="token", rich_help_panel=SERVER)
+app.add_typer(tenant_app, name="tenant", rich_help_panel=SERVER)
 app.add_typer(audit_app, name="audit", rich_help_panel=SERVER)
 for of_publications in (publish, submit, submissions, release, scoreboard):
     app.command(rich_help_panel=TRAINERS)(of_publications)

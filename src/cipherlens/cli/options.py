@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -46,6 +47,9 @@ ClusterName = Annotated[
 ]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Name images that cannot be read, and go on.")]
 
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([kmgt]?b?)", re.ASCII | re.IGNORECASE)
+_UNITS = {name + byte: 1000**power for power, name in enumerate(("", "k", "m", "g", "t")) for byte in ("", "b")}
+
 P = ParamSpec("P")
 
 
@@ -67,6 +71,15 @@ def command(function: Callable[P, int | None]) -> Callable[P, int]:
             return report(error, bool(kwargs.get("as_json")))
 
     return guarded
+
+
+def bytes_of(text: str, option: str) -> int:
+    """Bytes that a size such as 500GB or 1.5TB names, in powers of a thousand. Raises InputError for what is none."""
+    match = _SIZE.fullmatch(text.strip())
+    count = int(float(match[1]) * _UNITS[match[2].lower()]) if match else 0
+    if not match or count >= 1 << 63:
+        raise InputError(f"{option} is a size such as 500GB or 2TB, not {text!r}")
+    return count
 
 
 def check_output(

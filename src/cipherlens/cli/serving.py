@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cipherlens.cli.options import ClusterName, Json, Threads, command
+from cipherlens.cli.options import ClusterName, Json, Threads, bytes_of, command
 from cipherlens.cli.output import Output
 from cipherlens.errors import InputError
 
@@ -26,7 +25,6 @@ Retention = Annotated[
     float | None,
     typer.Option(
         "--retention-days",
-        min=0.0,
         show_default=False,
         help="Delete files, and all that was made of them, after so long.",
     ),
@@ -39,6 +37,8 @@ DatabaseUrl = Annotated[
         help="PostgreSQL instead of SQLite in the folder: postgresql://USER@HOST/NAME.",
     ),
 ]  # fmt: skip
+
+LONGEST_DAYS = 36_500
 
 audit_app = typer.Typer(help="The audit log: who did what and when.", no_args_is_help=True)
 token_app = typer.Typer(help="Tokens: what owners and contributors show to the service.", no_args_is_help=True)
@@ -71,6 +71,12 @@ def serve(
         bool, typer.Option("--insecure-http", help="Listen beyond loopback without TLS, behind a proxy that adds it.")
     ] = False,
     cluster: ClusterName = None,
+    job_memory: Annotated[
+        str, typer.Option("--job-memory", metavar="SIZE", help="Refuse trainings that would take more, by forecast.")
+    ] = "16GB",
+    upload_days: Annotated[
+        float, typer.Option("--upload-days", help="Forget an upload that nobody touched for so long.")
+    ] = 7.0,
     retention_days: Retention = None,
     threads: Threads = None,
     as_json: Json = False,
@@ -90,7 +96,8 @@ def serve(
     settings = Settings(
         data=data.absolute(), database=_secret(database), storage=storage, host=host, port=port, workers=workers,
         threads=threads, cluster=cluster, tls_cert=_absolute(tls_cert), tls_key=_absolute(tls_key),
-        insecure_http=insecure_http, retention_days=_days(retention_days),
+        insecure_http=insecure_http, quota_memory=bytes_of(job_memory, "--job-memory"),
+        upload_days=_length(upload_days, "--upload-days"), retention_days=days_of(retention_days),
     )  # fmt: skip
 
     def listening(url: str) -> None:
@@ -117,6 +124,10 @@ def create(
         str | None, typer.Option("--publication", show_default=False, help="The publication that a trainer trains on.")
     ] = None,
     note: Annotated[str, typer.Option("--note", help="Who got it, for your list.")] = "",
+    expires_days: Annotated[
+        float | None,
+        typer.Option("--expires-days", show_default=False, help="It counts for nothing after so long."),
+    ] = None,
     retention_days: Retention = None,
     database: DatabaseUrl = None,
     as_json: Json = False,
@@ -131,7 +142,7 @@ def create(
     from cipherlens.service.tokens import Scope, create_token
 
     output = Output(as_json)
-    days = _days(retention_days)
+    days, life = days_of(retention_days), days_of(expires_days, "--expires-days")
     make_folder(data.absolute())
     opened = Database(data.absolute(), _secret(database))
     token = create_token(
@@ -143,6 +154,7 @@ def create(
         note,
         days,
         publication_id=publication,
+        expires_days=life,
     )
     opened.close()
     output.say(token)
@@ -158,7 +170,7 @@ def list_(data: DataFolder, database: DatabaseUrl = None, as_json: Json = False)
     from cipherlens.service.tokens import list_tokens
 
     output = Output(as_json)
-    opened = _existing(data, database)
+    opened = existing_database(data, database)
     tokens = list_tokens(opened)
     opened.close()
     rows = [
@@ -169,11 +181,12 @@ def list_(data: DataFolder, database: DatabaseUrl = None, as_json: Json = False)
             t.dataset_id or t.publication_id or "",
             t.note,
             _day(t.created),
+            _day(t.expires),
             _day(t.revoked),
         )
         for t in tokens
     ]
-    output.table(("id", "tenant", "scope", "only for", "note", "created", "revoked"), rows, "Tokens")
+    output.table(("id", "tenant", "scope", "only for", "note", "created", "expires", "revoked"), rows, "Tokens")
     output.finish({"command": "token list", "tokens": [asdict(token) for token in tokens]})
 
 
@@ -190,7 +203,7 @@ def revoke(
     from cipherlens.service.tokens import revoke_token
 
     output = Output(as_json)
-    opened = _existing(data, database)
+    opened = existing_database(data, database)
     revoke_token(opened, Settings(data=data.absolute()), token_id)
     opened.close()
     output.say(f"{token_id} is revoked")
@@ -236,14 +249,14 @@ def _head(text: str | None) -> Head | None:
     return Head(int(number), sha256)
 
 
-def _days(days: float | None) -> float | None:
-    """Raises InputError for what is no number of days to keep anything."""
-    if days is not None and not isfinite(days):
-        raise InputError(
-            f"a retention of {days} days is none; give a number, or leave --retention-days away to keep all"
-        )
-    if days == 0:
-        raise InputError("a retention of 0 days would delete files while they arrive; give a larger number")
+def days_of(days: float | None, option: str = "--retention-days") -> float | None:
+    """A length of time, if one was given. Raises InputError for what is none."""
+    return None if days is None else _length(days, option)
+
+
+def _length(days: float, option: str) -> float:
+    if not 0 < days <= LONGEST_DAYS:
+        raise InputError(f"{option} is a number of days, more than 0 and at most {LONGEST_DAYS}, not {days}")
     return days
 
 
@@ -256,7 +269,7 @@ def _served(data: Path) -> Path:
     return data.absolute()
 
 
-def _existing(data: Path, url: str | None) -> Database:
+def existing_database(data: Path, url: str | None) -> Database:
     """The database of a service that has one. Raises InputError."""
     from cipherlens.service.database import NAME, Database
 

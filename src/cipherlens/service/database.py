@@ -68,7 +68,11 @@ class Tenant(Base):
 
 
 class Token(Base):
-    """A token's place and the SHA-256 of its secret."""
+    """A token's place and the SHA-256 of its secret.
+
+    Attributes:
+        expires: from then on it counts for nothing; None for never.
+    """
 
     __tablename__ = "tokens"
 
@@ -80,6 +84,7 @@ class Token(Base):
     publication_id: Mapped[str | None]
     note: Mapped[str]
     created: Mapped[float]
+    expires: Mapped[float | None]
     revoked: Mapped[float | None]
 
 

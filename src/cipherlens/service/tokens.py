@@ -23,6 +23,7 @@ from cipherlens.service.settings import Settings
 
 OWNER_SPACE = "owner"
 SECRET_BYTES = 32
+DAY = 86_400.0
 _FORM = re.compile("clt_([0-9a-f]{32})_([A-Za-z0-9_-]{43})", re.ASCII)
 NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._@-]{0,99}", re.ASCII)
 _NOBODY = bytes(32)
@@ -75,6 +76,7 @@ class ListedToken:
     publication_id: str | None
     note: str
     created: float
+    expires: float | None
     revoked: float | None
 
 
@@ -93,10 +95,11 @@ def create_token(
     retention_days: float | None = None,
     *,
     publication_id: str | None = None,
+    expires_days: float | None = None,
 ) -> str:
     """Make a token, and the tenant if it is new; returns the text to hand over, which cannot be shown again.
 
-    retention_days: a new limit of the tenant; None leaves it as it is.
+    retention_days: a new limit of the tenant; None leaves it as it is. expires_days: the token's life; None for no end.
 
     Raises:
         InputError: a name of other characters, a contributor without a data set or a trainer without a publication (or
@@ -132,6 +135,7 @@ def create_token(
         token = Token(
             tenant_id=owner.id, digest=_digest(secret), scope=scope.value, dataset_id=dataset_id,
             publication_id=publication_id, note=note, created=now,
+            expires=None if expires_days is None else now + expires_days * DAY,
         )  # fmt: skip
         session.add(token)
         session.flush()
@@ -154,7 +158,7 @@ def list_tokens(database: Database) -> Sequence[ListedToken]:
     with database.reading() as session:
         rows = session.execute(select(Token, Tenant.name).join(Tenant).order_by(Token.created)).all()
     return [
-        ListedToken(t.id, name, t.scope, t.dataset_id, t.publication_id, t.note, t.created, t.revoked)
+        ListedToken(t.id, name, t.scope, t.dataset_id, t.publication_id, t.note, t.created, t.expires, t.revoked)
         for t, name in rows
     ]
 
@@ -192,14 +196,18 @@ def authenticate(database: Database, authorization: str) -> Caller:
         token = session.get(Token, match[1])
     stored = _NOBODY if token is None else token.digest
     same = hmac.compare_digest(stored, _digest(match[2]))
-    if token is None or not same or token.revoked is not None:
+    if token is None or not same or not _counts(token):
         raise refusal
     return Caller(token.tenant_id, token.id, token.dataset_id, token.publication_id)
 
 
 def still_valid(database: Database, caller: Caller) -> None:
-    """Ask again at the end of a long request. Raises Unauthorized when the token was revoked meanwhile."""
+    """Ask again at the end of a long request. Raises Unauthorized when the token was revoked or ran out meanwhile."""
     with database.reading() as session:
         token = session.get(Token, caller.token_id)
-    if token is None or token.revoked is not None:
-        raise Unauthorized("this token was revoked; ask the operator for another")
+    if token is None or not _counts(token):
+        raise Unauthorized("this token was revoked or has run out; ask the operator for another")
+
+
+def _counts(token: Token) -> bool:
+    return token.revoked is None and (token.expires is None or time.time() < token.expires)
