@@ -1,4 +1,4 @@
-"""`kill -9` of a service at random moments while an owner uploads, trains and classifies: a part of the service benchmark.
+"""`kill -9` of a service at random moments of an owner's uploads, trainings and classifications in turn.
 
 Each session uploads everything anew, trains, classifies and deletes; every byte that comes back is compared with what
 an undisturbed run gives, and every answer must be whole.
@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from service_killer import Killer, session
 from service_world import client, make_material, serving, token
 
-LONGEST = 4.0
-"""Seconds between two kills; the mean is half of it."""
+LONGEST = 2.0
+"""Seconds of peace between two kills, at most."""
 
 PATIENCE = 60.0
 """Seconds for which the owner tries again while the service is away."""
@@ -41,7 +41,7 @@ def measure_kills(kills: int, images: int, seed: int, folder: Path) -> Kills:
         with client(service.url, token(service.data), patience=PATIENCE) as owner, killer:
             try:
                 while killer.at_work or rounds == 0:
-                    session(owner, material, f"round-{rounds}")
+                    session(owner, material, f"round-{rounds}", killer.phase)
                     rounds += 1
             except AssertionError as error:
                 failure = str(error) or "different bytes"
@@ -49,7 +49,7 @@ def measure_kills(kills: int, images: int, seed: int, folder: Path) -> Kills:
     if failure is None and killer.failure is not None:
         failure = repr(killer.failure)
     return Kills(
-        killer.kills, dict(sorted(killer.killed.items())), rounds, sum(line.get("queued_again", 0) for line in log),
+        killer.kills, dict(sorted(killer.killed.items())), dict(sorted(killer.met.items())), rounds, sum(line.get("queued_again", 0) for line in log),
         sum(line["event"] in ("defect", "job", "lease", "audit") for line in log), time.perf_counter() - started, seed,
         failure,
     )  # fmt: skip

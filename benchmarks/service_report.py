@@ -70,6 +70,7 @@ class Kills:
 
     Attributes:
         killed: how often each part was, `all` meaning all processes at once.
+        met: how often a kill met the owner's upload, training or classification, or the time between.
         sessions: of uploading, training, classifying and deleting that ended well, each with the undisturbed run's bytes.
         queued_again: jobs that were taken from the dead. defects: lines of the log about failures that nobody foresaw.
         failure: what was lost, half-done or different; None when nothing was.
@@ -77,6 +78,7 @@ class Kills:
 
     kills: int
     killed: dict[str, int]
+    met: dict[str, int]
     sessions: int
     queued_again: int
     defects: int
@@ -159,10 +161,12 @@ def _loads(loads: Sequence[Load], share: float) -> list[str]:
 
 
 def _kills(kills: Kills) -> list[str]:
-    columns = ("`kill -9`", "of the web process", "of a worker", "of the supervisor", "of all at once", "sessions",
-               "jobs queued again", "lost, half-visible or different")  # fmt: skip
+    columns = ("`kill -9`", "of the web process", "of a worker", "of the supervisor", "of all at once",
+               "in uploads", "in trainings", "in classifications", "sessions", "jobs queued again",
+               "lost, half-visible or different")  # fmt: skip
     killed = [str(kills.killed.get(role, 0)) for role in ("web", "worker", "supervisor", "all")]
-    row = [str(kills.kills), *killed, str(kills.sessions), str(kills.queued_again), kills.failure or "nothing"]
+    met = [str(kills.met.get(phase, 0)) for phase in ("upload", "train", "classify")]
+    row = [str(kills.kills), *killed, *met, str(kills.sessions), str(kills.queued_again), kills.failure or "nothing"]
     return [
         markdown_table(columns, [row]),
         f"At random moments within {kills.seconds:.0f} s (seed {kills.seed}). A session uploads, trains, classifies and "

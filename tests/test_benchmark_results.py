@@ -89,6 +89,7 @@ def test_the_service_meets_its_targets() -> None:
     assert all(load["errors"] == load["mixed_up"] == 0 for load in service["loads"])
     kills = service["kills"]
     assert (kills["kills"], kills["failure"], kills["defects"]) == (30, None, 0)
+    assert all(kills["met"].get(phase, 0) >= 8 for phase in ("upload", "train", "classify")), kills["met"]
 
 
 def test_the_engine_meets_its_targets() -> None:

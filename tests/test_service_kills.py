@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from service_killer import Killer, session
+from service_killer import PHASES, Killer, session
 from service_world import Material, client, log_lines, make_material, serving, token
 
 from cipherlens.service.audit import Audit
@@ -33,10 +33,11 @@ def test_random_kills(tmp_path: Path, material: Material, database_url: SecretSt
             Killer(service, random.Random(seed), KILLS, 0.8) as killer,
         ):
             while killer.at_work or rounds == 0:
-                session(owner, material, f"round-{rounds}")
+                session(owner, material, f"round-{rounds}", killer.phase)
                 rounds += 1
         assert killer.failure is None
         assert killer.kills == KILLS
+        assert set(killer.met) >= set(PHASES), killer.met
         service.stop()
         service.start()  # tidies up after workers that were killed between a result and its checkpoint's removal
     leftovers = [path for path in (tmp_path / "data" / "tenants").rglob("*") if path.is_file()]
