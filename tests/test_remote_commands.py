@@ -98,6 +98,14 @@ def test_asked_on_one_machine_and_read_on_another(work: Workflow, provider: Prov
     assert sorted(path.name for path in second.root.iterdir()) == ["KEYS", "model.cl", "new.csv"]
 
 
+def test_new_keys_are_sent_when_they_are_made(work: Workflow, provider: Provider, tmp_path: Path) -> None:
+    new = ("--task", "task.cl", "--keys", "KEYS", "--no-passphrase", "--out", tmp_path / "NEW")
+    made = facts(work.run("keys", "rotate", *new, "--json", *provider.options))
+    with provider.connect() as server:
+        [sent] = [file for file in server.files() if file.id == made["file_id"]]
+    assert (sent.kind, sent.size) == ("evaluation_keys", (tmp_path / "NEW" / "evaluation.cl").stat().st_size)
+
+
 def test_a_contributor_appends(work: Workflow, provider: Provider, tmp_path: Path) -> None:
     made = facts(work.run("upload", "data.cl", "KEYS/evaluation.cl", "--new-data-set", "--json", *provider.options))
     again = facts(work.run("upload", "KEYS/evaluation.cl", "data.cl", "--new-data-set", "--json", *provider.options))

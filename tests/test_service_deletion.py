@@ -412,7 +412,7 @@ def test_the_client_and_the_commands(
     assert "interrupted" in capsys.readouterr().err
     assert world.owner.done("GET", "/v1/usage")["stored"].keys() == {"images", "evaluation_keys"}
     said = run("delete", "--data", str(material.parts[0]), "--yes", "--receipt", "r.json", *remote)
-    assert "will go: 1 file of images" in said
+    assert "will go: 1 image file" in said
     assert "no file with the bytes" in run("delete", "--data", str(material.parts[0]), "--yes", *remote, status=1)
     run("delete", "--evaluation-keys", str(material.keys), "--yes", *remote)
     assert world.on_disk() == set()

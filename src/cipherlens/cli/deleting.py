@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cipherlens.wire.receipt import SignedReceipt
 
 WORDS = {
-    "evaluation_keys": "file of evaluation keys", "switching_key": "switching key", "images": "file of images",
+    "evaluation_keys": "evaluation key file", "switching_key": "switching key", "images": "image file",
     "model": "model", "reply": "reply", "upload": "unfinished upload", "data_set": "data set", "job": "job",
 }  # fmt: skip
 

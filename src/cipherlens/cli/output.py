@@ -32,8 +32,12 @@ def size(count: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """1 image, 2 images, 2 classes."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
+    """1 image, 2 images, 2 classes, 2 replies."""
+    if count == 1:
+        return f"{count:,} {noun}"
+    if noun.endswith("y"):
+        return f"{count:,} {noun[:-1]}ies"
+    return f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def moment(seconds: float) -> str:

@@ -12,6 +12,7 @@ from cipherlens.cli.output import Output, plural, size
 from cipherlens.cli.owner import keys_app
 from cipherlens.cli.passphrase import new_passphrase, passphrase_of
 from cipherlens.cli.remote import InsecureHttp, Remote, ServerUrl, TokenFile
+from cipherlens.cli.transfers import send_written
 from cipherlens.errors import InputError
 
 SwitchingKeyFile = Annotated[Path, typer.Option("--switching-key", help="NEW/switching.cl, which `keys rotate` wrote.")]
@@ -33,6 +34,9 @@ def rotate(
     no_passphrase: Annotated[
         bool, typer.Option("--no-passphrase", help="Leave the new secret.cl readable to whoever gets the file.")
     ] = False,
+    server: ServerUrl = None,
+    token_file: TokenFile = None,
+    insecure_http: InsecureHttp = False,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -40,13 +44,16 @@ def rotate(
 
     Rotation does not protect copies that somebody made under a key that has leaked: they stay readable with it. Whoever
     has switching.cl and the new secret key has the old one: delete switching.cl once everything is switched, and the old
-    secret.cl when nothing under it is needed any more. Models and data sets can be switched; decrypt replies before.
+    secret.cl when nothing under it is needed any more. Models and data sets can be switched; decrypt replies before. With
+    --server, the new evaluation.cl is uploaded there; `switch --server` brings the switching key when it is needed.
     """
     from cipherlens.owner import Keys, OwnerSecrets
     from cipherlens.owner.keys import EVALUATION, PUBLIC, SECRET, SWITCHING, refuse_existing
     from cipherlens.planning.task import Task
 
     output = Output(as_json)
+    remote = Remote.of(server, token_file, insecure_http)
+    connection = None if remote is None else remote.connect()
     refuse_existing(out)
     check_output((out if out.is_dir() else out.parent) / ".cipherlens")
     planned = Task.load(task)
@@ -66,6 +73,9 @@ def rotate(
             (str(out / SWITCHING), f"{size(sizes[SWITCHING])}  for the server, to be deleted after use"),
         ]
     )
+    sent: dict[str, object] = {}
+    if remote is not None and connection is not None:
+        sent = send_written(remote, connection, out / EVALUATION, output)
     output.finish(
         {
             "command": "keys rotate",
@@ -75,6 +85,7 @@ def rotate(
             "key_id": change.key_id,
             "passphrase": passphrase is not None,
             "bytes": sizes,
+            **sent,
         }
     )
 
