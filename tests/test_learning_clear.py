@@ -1,5 +1,6 @@
 """Learning in the clear: the twin's algebra, the bounds, the owner's checks, the exact reference."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from cipherlens.learning.bounds import Bounds, choose_bounds, clear_subsample, l
 from cipherlens.learning.chebyshev import ChebyshevSchedule, chebyshev, choose_steps
 from cipherlens.learning.learners import LearnerKind, LearnerSpec, check_labels
 from cipherlens.learning.reference import reference_accuracy
-from cipherlens.learning.residual import check_energy, check_means, check_model, check_residual
+from cipherlens.learning.residual import check_energy, check_means, check_model, check_residual, check_signal
+from cipherlens.learning.signal import Signal, measure_signal
 from cipherlens.learning.task import PublicTask
 from cipherlens.learning.twin import ClearModel, NoiseModel, fit_clear, fit_simulated
 from cipherlens.planning.rings import choose_parameters
@@ -280,11 +282,13 @@ def test_twenty_honest_tasks_raise_nothing(seed: int) -> None:
     clear = clear_subsample(labels, seed=seed)
     bounds = choose_bounds(features[clear], 32, standardise=name == "wdbc", seed=seed)
     X, counts = bounds.whitening.apply(features), np.bincount(labels)
+    signal = measure_signal(spec_of("ridge", len(counts), bounds), X[clear], labels[clear])
+    assert signal is not None
     for kind in KINDS:
         model = fit_clear(spec_of(kind, len(counts), bounds), X, labels)
-        check_model(model, counts, bounds.moments)
+        check_model(model, counts, bounds.moments, signal)
         noisy = fit_simulated(model.spec, X, labels, NoiseModel(1e-4, 1e-4, 1e-4), np.random.default_rng(seed))
-        check_model(noisy, counts, bounds.moments, noise=3e-3)
+        check_model(noisy, counts, bounds.moments, signal, noise=3e-3)
 
 
 def shifted(features: Floats, how: str) -> Floats:
@@ -350,6 +354,39 @@ def test_scaled_images_are_noticed(digits: tuple[Bounds, Floats, Labels], classe
         model = fit_clear(spec, bounds.whitening.apply(features * factor), labels)
         with pytest.raises(RangeError):
             check_model(model, counts, bounds.moments)
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize("factor", [0.0, 0.1, 0.25, 0.5, 2.0, 3.0])
+def test_linear_means_of_scaled_images_are_noticed(
+    digits: tuple[Bounds, Floats, Labels], classes: int, factor: float
+) -> None:
+    bounds, features, labels = digits
+    chosen = clear_subsample(labels)
+    labels = labels if classes == 10 else np.asarray(labels >= 5, np.int64)
+    spec, counts = spec_of("linear_means", classes, bounds), np.bincount(labels)
+    signal = measure_signal(spec, bounds.whitening.apply(features[chosen]), labels[chosen])
+    assert signal is not None
+    honest = fit_clear(spec, bounds.whitening.apply(features), labels)
+    assert 0.9 < check_signal(spec, honest.right_hand_side, counts, signal) < 1.3
+    model = fit_clear(spec, bounds.whitening.apply(features * factor), labels)
+    with pytest.raises(RangeError, match="times as far apart as in the clear images"):
+        check_signal(spec, model.right_hand_side, counts, signal)
+    with pytest.raises(RangeError):
+        check_model(model, counts, bounds.moments, signal)
+
+
+def test_classes_too_much_alike_are_not_judged() -> None:
+    features, labels = blobs(600, 40, 2, 3, spread=0.0)
+    chosen = clear_subsample(labels)
+    bounds = choose_bounds(features[chosen], 32)
+    spec = spec_of("linear_means", 2, bounds)
+    signal = measure_signal(spec, bounds.whitening.apply(features[chosen]), labels[chosen])
+    assert signal is not None
+    model = fit_clear(spec, 0.1 * bounds.whitening.apply(features), labels)
+    assert check_signal(spec, model.right_hand_side, np.bincount(labels), signal) == 1.0
+    few = chosen[:40]
+    assert measure_signal(spec, bounds.whitening.apply(features[few]), labels[few]) is None
 
 
 @pytest.mark.parametrize("kind", ["ridge", "fisher"])
@@ -455,3 +492,24 @@ def test_statistics_beyond_every_float() -> None:
         PrivateNotes.from_dict(
             {"classes": ["a", "b"], "moments": [10**400, 1]}, PublicTask(ring, LearnerSpec("ridge", 2, 2), "0" * 32)
         )
+
+
+def test_statistics_come_back_from_their_description() -> None:
+    spec = LearnerSpec("linear_means", 3, 4)
+    task = PublicTask(choose_parameters(spec), spec, "0" * 32)
+    means = np.arange(9.0).reshape(3, 3) / 7
+    notes = PrivateNotes(("a", "b", "c"), np.ones(4), Signal(means, 2.5, 0.125, 60))
+    described = json.loads(json.dumps(notes.to_dict()))
+    back = PrivateNotes.from_dict(described, task).signal
+    assert back is not None
+    np.testing.assert_array_equal(back.means, means)
+    assert (back.size, back.spread, back.images) == (2.5, 0.125, 60)
+    del described["signal"]  # files from before it was kept
+    assert PrivateNotes.from_dict(described, task).signal is None
+    good = {"means": means.tolist(), "size": 2.5, "spread": 0.125, "images": 60}
+    for wrong in (
+        None, {}, good | {"more": 1}, good | {"means": means[:2].tolist()}, good | {"size": "x"}, good | {"size": 1e999},
+        good | {"spread": -1.0}, good | {"images": 0}, good | {"means": [[10**400] * 3] * 3},
+    ):  # fmt: skip
+        with pytest.raises(FormatError, match="statistics are damaged"):
+            PrivateNotes.from_dict(described | {"signal": wrong}, task)

@@ -10,6 +10,8 @@ Images scaled *down* shrink the spectrum, and nothing diverges: W is then the ho
 relatively larger ridge, useless only for queries of another scale. The residual cannot tell. The energy can: from
 A W = R - residual follows W^T G W = W^T (R - residual) - ridge |W|^2, the mean square of the training scores,
 which the owner compares with what the clear images predict for the same W.
+
+Linear means have neither; their right-hand side is compared with the class means of the clear images: see `signal`.
 """
 
 import numpy as np
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from cipherlens.errors import InputError, RangeError
 from cipherlens.learning.learners import LearnerSpec
+from cipherlens.learning.signal import Signal, signal_share
 from cipherlens.learning.twin import ClearModel
 
 Floats = NDArray[np.float64]
@@ -30,6 +33,13 @@ LEAST_ENERGY, MOST_ENERGY = 0.3, 6.0
 With 50 clear images or more honest tasks gave 0.7 to 2.7; images scaled by 0.3 give a tenth of that, scaled by 3 ten
 times as much."""
 
+LEAST_SIGNAL, MOST_SIGNAL = 0.7, 1.6
+"""Class means outside these shares of what the clear images have are not of their kind, three standard deviations of the
+clear images' own share beyond that."""
+
+VAGUEST_SIGNAL = 0.2
+"""Standard deviation of that share above which the classes of the clear images are too much alike to judge others by."""
+
 MOST_OF_RANGE = 0.8
 """Share of the range of scores that the mean of a class may take; the rest is for images farther out than the mean."""
 
@@ -40,17 +50,46 @@ CAUSES = (
 
 
 def check_model(
-    model: ClearModel, counts: NDArray[np.integer], moments: Floats | None = None, *, noise: float = 0.0
+    model: ClearModel,
+    counts: NDArray[np.integer],
+    moments: Floats | None = None,
+    signal: Signal | None = None,
+    *,
+    noise: float = 0.0,
 ) -> None:
     """All checks of a decrypted model; RangeError if one fails.
 
-    counts: (k,), images a class. moments: (D,), `Bounds.moments`, or None to leave the energy unchecked.
+    counts: (k,), images a class. moments: (D,), `Bounds.moments`, or None to leave the energy unchecked. signal: of the
+    clear images, or None to leave the size of linear means unchecked.
     noise: standard deviation of the error of one decrypted value.
     """
     check_means(model.spec, model.right_hand_side, counts, noise=noise)
     check_residual(model.spec, model.right_hand_side, model.residual, noise=noise)
     if moments is not None:
         check_energy(model, counts, moments, noise=noise)
+    if signal is not None:
+        check_signal(model.spec, model.right_hand_side, counts, signal)
+
+
+def check_signal(spec: LearnerSpec, right_hand_side: Floats, counts: NDArray[np.integer], signal: Signal) -> float:
+    """The share of the clear images' class means in those of a model by linear means; RangeError far from 1.
+
+    right_hand_side: (D, columns), decrypted; its noise is far below that of the means. counts: (k,), images a class.
+    Other learners, and classes too much alike, are not judged and give 1.
+    """
+    spread = signal.spread / signal.size if signal.size > 0 else np.inf
+    if spec.solves or spread > VAGUEST_SIGNAL:
+        return 1.0
+    _tables(spec, right_hand_side)
+    if signal.means.shape != (spec.dimension - 1, spec.columns):
+        raise InputError(f"The signal must be ({spec.dimension - 1}, {spec.columns}), not {signal.means.shape}.")
+    share = signal_share(spec, right_hand_side, int(np.sum(counts)), signal)
+    if not LEAST_SIGNAL - 3 * spread <= share <= MOST_SIGNAL + 3 * spread:
+        raise RangeError(
+            f"The classes lie {max(share, 0.0):.2g} times as far apart as in the clear images of the plan "
+            f"({LEAST_SIGNAL} to {MOST_SIGNAL} is usual), because {CAUSES}."
+        )
+    return share
 
 
 def check_residual(spec: LearnerSpec, right_hand_side: Floats, residual: Floats, *, noise: float = 0.0) -> float:

@@ -157,7 +157,7 @@ class ImageClassifier(Parameters):
         circuit = Circuit(choose_parameters(spec, room=score_bits(spec, counts)), spec)
         noise = noise_model(circuit, len(numbers))
         model = fit_simulated(spec, columns, numbers, noise, np.random.default_rng(self.seed))
-        check_model(model, counts, notes.moments, noise=NOISE)
+        check_model(model, counts, notes.moments, notes.signal, noise=NOISE)
         half_means = centres(spec, class_means(columns, numbers, counts))
         return model, feature_map, None, _Simulated(noise, score_noise(circuit), half_means, circuit.largest_score)
 

@@ -111,7 +111,7 @@ def decrypt_model(
         clear[name] = np.ascontiguousarray(slots[:, : spec.columns].real)
     residual = clear["residual"] / spec.schedule.gram if spec.solves else np.zeros_like(clear["weights"])
     model = finish(spec, counts, clear["weights"], clear["right_hand_side"], residual, clear.get("centres"))
-    check_model(model, counts, notes.moments, noise=NOISE)
+    check_model(model, counts, notes.moments, notes.signal, noise=NOISE)
     if lowered:  # a reply's: its scores were computed with these weights
         check_scores(spec, clear["weights"], clear["right_hand_side"], clear.get("centres"), circuit.largest_score)
     return model

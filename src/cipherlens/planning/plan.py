@@ -19,6 +19,7 @@ from cipherlens.features.whitening import check_features
 from cipherlens.learning.bounds import FEWEST_IMAGES, RIDGE, SHRINKAGE, choose_bounds, clear_subsample
 from cipherlens.learning.circuit import Circuit
 from cipherlens.learning.learners import LearnerKind, LearnerSpec
+from cipherlens.learning.signal import measure_signal
 from cipherlens.learning.task import PublicTask
 from cipherlens.planning.calibration import speed
 from cipherlens.planning.cost import forecast
@@ -165,11 +166,12 @@ def fit_features(
     padded = 1 << (len(examples.labels.classes) - 1).bit_length()  # a column of scores for each class
     size = max(default_dimension(features, examples.width), padded) if dimension is None else dimension
     base = choose(features, subset, seed, threads)
+    extracted = extract(base, subset, threads, progress)
     bounds = choose_bounds(
-        extract(base, subset, threads, progress), size, shrinkage=shrinkage, ridge=ridge, steps=steps,
-        standardise=base.standardise, seed=seed,
-    )  # fmt: skip
+        extracted, size, shrinkage=shrinkage, ridge=ridge, steps=steps, standardise=base.standardise, seed=seed
+    )
     classes = examples.labels.classes
     spec = LearnerSpec(learner, len(classes), size, float(ridge), float(bounds.upper), steps)
-    notes = PrivateNotes(tuple(str(c) for c in classes), bounds.moments)
+    signal = measure_signal(spec, bounds.whitening.apply(extracted), numbers[chosen], seed=seed)
+    notes = PrivateNotes(tuple(str(c) for c in classes), bounds.moments, signal)
     return FeatureMap(base, bounds.whitening), spec, notes

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from cipherlens.errors import FormatError
 from cipherlens.features.feature_map import FeatureMap
+from cipherlens.learning.learners import LearnerSpec
+from cipherlens.learning.signal import Signal
 from cipherlens.learning.task import PublicTask
 from cipherlens.planning.cost import Cost
 from cipherlens.scheme.notebook import NotebookRepr
@@ -28,17 +30,27 @@ class PrivateNotes:
     Attributes:
         classes: names of the classes, in the order of their numbers.
         moments: float64 (D,), mean squares of the clear images' columns, or None with too few of them.
+        signal: their class means, or None with too few of them, or in files from before these were kept.
     """
 
     classes: tuple[str, ...]
     moments: NDArray[np.float64] | None
+    signal: Signal | None = None
 
     def __repr__(self) -> str:
         return f"PrivateNotes({len(self.classes)} classes)"
 
     def to_dict(self) -> dict[str, object]:
         """A JSON-able description; `from_dict` is its inverse."""
-        return {"classes": list(self.classes), "moments": None if self.moments is None else self.moments.tolist()}
+        described: dict[str, object] = {
+            "classes": list(self.classes), "moments": None if self.moments is None else self.moments.tolist(),
+        }  # fmt: skip
+        if self.signal is not None:
+            s = self.signal
+            described["signal"] = {
+                "means": s.means.tolist(), "size": s.size, "spread": s.spread, "images": s.images,
+            }  # fmt: skip
+        return described
 
     @classmethod
     def from_dict(cls, values: object, task: PublicTask) -> PrivateNotes:
@@ -52,17 +64,29 @@ class PrivateNotes:
             or not all(isinstance(c, str) and len(c) <= LONGEST_NAME for c in classes)
         ):
             raise FormatError(f"the task does not name its {task.spec.classes} classes")
-        table: NDArray[np.float64] | None = None
-        if moments is not None:
-            if not isinstance(moments, list) or len(moments) != task.spec.dimension:
-                raise FormatError("the task's statistics are damaged")
-            try:
-                table = np.array(moments, np.float64)
-            except (TypeError, ValueError, OverflowError):
-                raise FormatError("the task's statistics are damaged") from None
-            if table.shape != (task.spec.dimension,) or not np.isfinite(table).all():
-                raise FormatError("the task's statistics are damaged")
-        return cls(tuple(classes), table)
+        spec = task.spec
+        table = None if moments is None else _numbers(moments, (spec.dimension,))
+        return cls(tuple(classes), table, _signal(values["signal"], spec) if "signal" in values else None)
+
+
+def _numbers(values: object, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    try:
+        table = np.array(values, np.float64) if isinstance(values, list) else np.empty(0)
+    except (TypeError, ValueError, OverflowError):
+        table = np.empty(0)
+    if table.shape != shape or not np.isfinite(table).all():
+        raise FormatError("the task's statistics are damaged")
+    return table
+
+
+def _signal(values: object, spec: LearnerSpec) -> Signal:
+    if not isinstance(values, dict) or set(values) != {"means", "size", "spread", "images"}:
+        raise FormatError("the task's statistics are damaged")
+    size, spread, images = _numbers([values["size"], values["spread"], values["images"]], (3,))
+    if spread < 0 or images < 1:
+        raise FormatError("the task's statistics are damaged")
+    means = _numbers(values["means"], (spec.dimension - 1, spec.columns))
+    return Signal(means, float(size), float(spread), int(images))
 
 
 @dataclass(frozen=True, eq=False)
