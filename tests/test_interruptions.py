@@ -169,6 +169,19 @@ def test_a_standard_output_that_cannot_be_written(work: Workflow) -> None:
     assert done.returncode == 1 and "the disk is full" in one_sentence(done.stderr)
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_failure(work: Workflow, tmp_path: Path, closed: str) -> None:
+    env = environment(work.root / "cache")
+    copy = tmp_path / "model.cl"
+    train = f"cipherlens train --data data.cl --evaluation-keys KEYS/evaluation.cl --out {copy} {closed}"
+    done = subprocess.run(["sh", "-c", train], env=env, cwd=work.root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+    assert copy.read_bytes() == (work / "model.cl").read_bytes()
+    refused = ["sh", "-c", f"cipherlens inspect nothing.cl {closed}"]
+    done = subprocess.run(refused, env=env, cwd=work.root, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.count("\n") == ("2>&-" not in closed)
+
+
 def test_a_defect_is_one_sentence_too(
     work: Workflow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -34,10 +35,23 @@ def main(arguments: Sequence[str]) -> int:
 
 def run() -> None:
     """Run `cipherlens` with the process's arguments, and exit."""
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character is no reason to fail
             stream.reconfigure(errors="backslashreplace")
     sys.exit(main(sys.argv[1:]))
+
+
+def _open_missing_streams() -> None:
+    """Give whoever closed stdin, stdout or stderr a null device: there is none to read or write, which is no failure.
+
+    In the order of their numbers, of which the system gives the lowest that is free: a file that is opened later cannot be
+    mistaken for one of them.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(null, mode, encoding="utf-8", closefd=False))
 
 
 if __name__ == "__main__":
