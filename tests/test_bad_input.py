@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -373,7 +374,7 @@ def test_labels_of_missing_files(work: Workflow, refused: Run) -> None:
     rows = (work / "flat.csv").read_text()
     labels = work / "labels.csv"
     cases = {
-        rows + "lost.png,northern-goldfinch\n": "labels 1 files that are not among the images ('lost.png')",
+        rows + "lost.png,northern-goldfinch\n": "labels what is not among the images ('lost.png')",
         "\n".join(rows.splitlines()[:-1]) + "\n": "has no label for 1 of 16 images",
         rows + rows.splitlines()[1] + "\n": "a second time",
         rows.replace("upland-sandpiper", "heron"): "'heron' is not a class of this task",
@@ -388,6 +389,31 @@ def test_labels_of_missing_files(work: Workflow, refused: Run) -> None:
     labels.write_bytes(b"file,label\n\xff\xfe\n")
     refused(*encrypt("flat", "--labels", "labels.csv"), words="not UTF-8")
     refused(*encrypt("flat", "--labels", "flat.csv", "--no-labels"), words="exclude each other")
+
+
+def test_files_that_are_passed_over(work: Workflow, tmp_path: Path) -> None:
+    """Said on stderr and in the object; the labels' own file needs no word."""
+    flatten(work / "test", tmp_path / "flat", tmp_path / "flat" / "labels.csv")
+    labelled = ("--images", tmp_path / "flat", "--labels", tmp_path / "flat" / "labels.csv", "--json", "--out")
+    commands = {
+        "plan": ("plan", "--features", "pixels:8x8", "--dimension", "16", *labelled, tmp_path / "task.cl"),
+        "encrypt": ("encrypt", "--task", "task.cl", "--keys", "KEYS", *labelled, tmp_path / "data.cl"),
+    }
+    encrypted = work.run(*commands["encrypt"])
+    assert encrypted.stderr == "" and json.loads(encrypted.stdout)["passed_over"] == []
+    names = ["a.qoi", "b", "c.jpg~", "z"]
+    for name in names:
+        (tmp_path / "flat" / name).touch()
+    for done in (work.run(*arguments) for arguments in commands.values()):
+        assert done.stderr.startswith(
+            "passed over 4 files without an image's suffix: 'a.qoi', 'b', 'c.jpg~' and 1 more;"
+        )
+        assert done.stderr.count("\n") == 1
+        assert json.loads(done.stdout)["passed_over"] == names
+    rows = (tmp_path / "flat" / "labels.csv").read_text()
+    (tmp_path / "flat" / "labels.csv").write_text(rows + "b,upland-sandpiper\n")
+    done = work.run(*commands["encrypt"], ok=False)
+    assert "labels what is there but has no image's suffix ('b')" in done.stderr
 
 
 def test_one_class_only(work: Workflow, refused: Run, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,20 @@ from numpy.typing import NDArray
 
 from cipherlens.cli.output import Output, plural
 from cipherlens.errors import InputError
-from cipherlens.features.images import ImageSource
+from cipherlens.features.images import ImageSource, some
 from cipherlens.features.labels import number_labels, read_labels
 from cipherlens.owner.encryption import as_unicode
 
 Floats = NDArray[np.float64]
 
 
-def open_images(path: Path, output: Output, *, table: bool, skip_broken: bool) -> ImageSource | Floats:
-    """The images of a folder, or with `table` the rows of a file; broken ones are named when they are skipped.
+def open_images(
+    path: Path, labels: Path | None, output: Output, *, table: bool, skip_broken: bool
+) -> ImageSource | Floats:
+    """The images of a folder, or with `table` the rows of a file.
+
+    Broken images are named when they are skipped, and so are the first files that are passed over for their names; the
+    label file itself may lie among the images.
 
     Raises InputError for paths that hold nothing usable.
     """
@@ -30,6 +37,15 @@ def open_images(path: Path, output: Output, *, table: bool, skip_broken: bool) -
         source = ImageSource.of(path, skip_broken=skip_broken)
     for skipped in source.skipped:
         output.note(f"skipped {skipped.name}: {skipped.reason}")
+    own = None if labels is None else os.path.realpath(labels)
+    source = replace(
+        source, passed_over=tuple(name for name in source.passed_over if os.path.realpath(path / name) != own)
+    )
+    if over := source.passed_over:
+        output.note(
+            f"passed over {plural(len(over), 'file')} without an image's suffix: {some(over)}; rename those that are "
+            "images to .jpg, .png or the like, or convert them"
+        )
     return source
 
 
@@ -42,9 +58,11 @@ def open_labels(images: ImageSource | Floats, labels: Path | None) -> Any:
     return [read.classes[number] for number in read.numbers]
 
 
-def skipped_names(images: ImageSource | Floats) -> list[str]:
-    """Names of the broken images that were left out."""
-    return [skipped.name for skipped in images.skipped] if isinstance(images, ImageSource) else []
+def left_out(images: ImageSource | Floats) -> dict[str, object]:
+    """For the JSON object: the names of broken images that were skipped, and of files that were passed over."""
+    if not isinstance(images, ImageSource):
+        return {"skipped": [], "passed_over": []}
+    return {"skipped": [skipped.name for skipped in images.skipped], "passed_over": list(images.passed_over)}
 
 
 def read_truth(path: Path, files: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:

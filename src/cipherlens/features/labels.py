@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipherlens.errors import InputError
-from cipherlens.features.images import ImageSource
+from cipherlens.features.images import ImageSource, some
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -69,7 +69,7 @@ def number_labels(values: Sequence[str], classes: Sequence[str] | None = None) -
         names = tuple(classes)
         if unknown := sorted(found - set(names)):
             raise InputError(
-                f"The label '{unknown[0]}' is not a class of this task, which has {len(names)} classes ({_some(names)}); "
+                f"The label '{unknown[0]}' is not a class of this task, which has {len(names)} classes ({some(names)}); "
                 "correct it."
             )
     number = {name: i for i, name in enumerate(names)}
@@ -112,13 +112,17 @@ def _read_csv(path: Path) -> dict[str, str]:
 def _match(source: ImageSource, labels: dict[str, str], file: str, more: bool) -> list[str]:
     known = {*source.names, *(skipped.name for skipped in source.skipped)}
     if not more and (missing := [name for name in labels if name not in known]):
+        if misnamed := sorted(set(missing) & set(source.passed_over)):
+            raise InputError(
+                f"'{file}' labels what is there but has no image's suffix ({some(misnamed)}); rename such files to .jpg, "
+                ".png and the like if they are images, or convert them, and correct their rows."
+            )
         raise InputError(
-            f"'{file}' labels {len(missing)} files that are not among the images ({_some(missing)}); "
-            "correct the names or add the files."
+            f"'{file}' labels what is not among the images ({some(missing)}); correct the names or add the files."
         )
     if unlabelled := [name for name in source.names if name not in labels]:
         raise InputError(
-            f"'{file}' has no label for {len(unlabelled)} of {len(source)} images ({_some(unlabelled)}); "
+            f"'{file}' has no label for {len(unlabelled)} of {len(source)} images ({some(unlabelled)}); "
             "add rows or remove the images."
         )
     return [labels[name] for name in source.names]
@@ -161,8 +165,3 @@ def _sorted_classes(found: set[str]) -> tuple[str, ...]:
         return tuple(sorted(found, key=int))
     except ValueError:
         return tuple(sorted(found))
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(f"'{name}'" for name in listed[:3]) + (", …" if len(listed) > 3 else "")
