@@ -433,6 +433,10 @@ def test_features_that_are_not_numbers(work: Workflow, refused: Run, tmp_path: P
         spoiled[:, 3] = bad
         np.save(tmp_path / "rows.npy", spoiled)
         refused(*plan, "--out", "table.cl", words="column")
+    for value in (1e160, 1e300):
+        np.save(tmp_path / "rows.npy", table * value)
+        done = work.run(*plan, "--out", "table.cl", ok=False)  # with every warning an error
+        assert "lie beyond ±1e+100" in one_sentence(done.stderr)
     np.save(tmp_path / "rows.npy", np.array([["a", "b"]]))
     refused(*plan, "--out", "table.cl", words="no table of numbers")
     (tmp_path / "rows.npy").write_bytes(b"")

@@ -112,7 +112,8 @@ def _read_table(path: Path) -> Floats:
         raise InputError(f"{path} is no table of numbers ({error}); give a .npy file or a CSV of numbers") from None
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fiub":
         raise InputError(f"{path} is no table of numbers; give a .npy file of shape (rows, columns) or such a CSV")
-    return values.astype(np.float64)
+    with np.errstate(over="ignore"):  # wider floats become infinite, and are refused for it with all features
+        return values.astype(np.float64)
 
 
 def _read_csv(path: Path) -> Floats:
