@@ -175,7 +175,11 @@ def test_another_tasks_data(work: Workflow, refused: Run) -> None:
 
 
 def test_the_wrong_file(work: Workflow, refused: Run) -> None:
-    refused(*train("model.cl")[:-1], "x.cl", words="holds an encrypted model, but encrypted images is needed here")
+    refused(
+        *train("model.cl")[:-1],
+        "x.cl",
+        words="holds an encrypted model, but should hold encrypted images; name the right file",
+    )
     refused(*train("data.cl", "KEYS/public.cl"), words="holds a public key")
     refused(*classify("data.cl", "query.cl"), words="holds encrypted images")
     refused(*decrypt("model.cl"), words="holds an encrypted model")
@@ -401,12 +405,12 @@ def test_files_that_are_passed_over(work: Workflow, tmp_path: Path) -> None:
     }
     encrypted = work.run(*commands["encrypt"])
     assert encrypted.stderr == "" and json.loads(encrypted.stdout)["passed_over"] == []
-    names = ["a.qoi", "b", "c.jpg~", "z"]
+    names = ["a.qoi", "b", "new\nline", "z"]
     for name in names:
         (tmp_path / "flat" / name).touch()
     for done in (work.run(*arguments) for arguments in commands.values()):
         assert done.stderr.startswith(
-            "passed over 4 files without an image's suffix: 'a.qoi', 'b', 'c.jpg~' and 1 more;"
+            "passed over 4 files without an image's suffix: 'a.qoi', 'b', 'new\\nline' and 1 more;"
         )
         assert done.stderr.count("\n") == 1
         assert json.loads(done.stdout)["passed_over"] == names
@@ -459,13 +463,16 @@ def test_zero_and_few_images(work: Workflow, refused: Run, tmp_path: Path) -> No
 
 def test_broken_images(work: Workflow, refused: Run, tmp_path: Path) -> None:
     draw_images(tmp_path / "images", 2, seed=11)
-    (tmp_path / "images" / "upland-sandpiper" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    heic = tmp_path / "images" / "upland-sandpiper" / "photo.heic"
+    heic.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     refused(*encrypt(tmp_path / "images"), words="'upland-sandpiper/photo.heic' cannot be read: it is a HEIC file")
+    heic.rename(heic.with_name("photo\ncipherlens.heic"))
     done = work.run(
         "encrypt", "--task", "task.cl", "--keys", "KEYS", "--images", tmp_path / "images", "--skip-broken",
         "--out", "skipped.cl",
     )  # fmt: skip
-    assert done.stderr.startswith("skipped upland-sandpiper/photo.heic: it is a HEIC file")
+    assert done.stderr.startswith("skipped upland-sandpiper/photo\\ncipherlens.heic: it is a HEIC file")
+    assert done.stderr.count("\n") == 1
     assert "4 labels" in done.stdout
 
 
@@ -502,6 +509,24 @@ def test_names_that_pretend_to_be_something_else(
     assert any(line.startswith(shown) for line in done.stdout.splitlines())
     work.run("decrypt", "--reply", "posing-reply.cl", "--keys", "KEYS", "--out", "posing.csv")
     assert written in (work / "posing.csv").read_bytes()
+
+
+def test_truth_of_other_files(work: Workflow, refused: Run, tmp_path: Path) -> None:
+    """It may cover more images than one reply, which is said; fewer it may not."""
+    rows = ["file,label", *(f"{p.parent.name}/{p.name},{p.parent.name}" for p in (work / "test").rglob("*.png"))]
+    truth, folder = tmp_path / "truth.csv", tmp_path / "truth"
+    decrypted = ("decrypt", "--reply", "reply.cl", "--keys", "KEYS", "--truth")
+    shutil.copytree(work / "test", folder)
+    truth.write_text("\n".join(rows) + "\n")
+    assert work.run(*decrypted, truth).stderr == work.run(*decrypted, folder).stderr == ""
+    shutil.copy(next((folder / "upland-sandpiper").iterdir()), folder / "upland-sandpiper" / "lost.png")
+    truth.write_text("\n".join([*rows, "upland-sandpiper/lost.png,upland-sandpiper"]) + "\n")
+    for told in (truth, folder):
+        done = work.run(*decrypted, told)
+        assert done.stderr == f"{told} tells the truth of 1 file besides this reply's: 'upland-sandpiper/lost.png'\n"
+        assert "of 16)" in done.stdout
+    truth.write_text("\n".join(rows[:-1]) + "\n")
+    refused(*decrypted, truth, words="tells no truth for 1 of 16 files")
 
 
 # ---- places and numbers ----------------------------------------------------------------------------------------------

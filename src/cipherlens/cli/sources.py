@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cipherlens.cli.output import Output, plural
 from cipherlens.errors import InputError
 from cipherlens.features.images import ImageSource, some
-from cipherlens.features.labels import number_labels, read_labels
+from cipherlens.features.labels import number_labels, read_label_file, read_labels
 from cipherlens.owner.encryption import as_unicode
 
 Floats = NDArray[np.float64]
@@ -65,37 +65,41 @@ def left_out(images: ImageSource | Floats) -> dict[str, object]:
     return {"skipped": [skipped.name for skipped in images.skipped], "passed_over": list(images.passed_over)}
 
 
-def read_truth(path: Path, files: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+def read_truth(path: Path, files: Sequence[str], classes: Sequence[str], output: Output) -> NDArray[np.int64]:
     """The true class numbers of predicted files, int64 (n,), from a CSV file or from a folder with one folder a class.
 
-    A file is looked up under its name in the folder (`cat/01.png`), or under its last part where that is unique.
+    A file is looked up under its name in the folder (`cat/01.png`), or under its last part where that is unique. Further
+    files may be among the truth, as where a reply answers for a part of the images, and are counted in a note.
 
     Raises InputError for files without a truth and for labels that are no classes of the task.
     """
-    if not path.is_dir():
-        return read_labels(_names_only(files), path, classes=classes, more=True).numbers
+    told = _classes_of_folder(path) if path.is_dir() else read_label_file(path)
+    counts = Counter(Path(name).name for name in told)
+    last = {Path(name).name: name for name in told if counts[Path(name).name] == 1}
+    found = {file: name for file in files if (name := file if file in told else last.get(Path(file).name)) is not None}
+    if missing := [file for file in files if file not in found]:
+        raise InputError(
+            f"{path} tells no truth for {len(missing)} of {plural(len(files), 'file')} ({some(missing)}); give the folder "
+            "that the images were encrypted from, or a CSV with a row for each"
+        )
+    if further := sorted(told.keys() - found.values()):
+        output.note(f"{path} tells the truth of {plural(len(further), 'file')} besides this reply's: {some(further)}")
+    return number_labels([told[found[file]] for file in files], classes).numbers
+
+
+def _classes_of_folder(path: Path) -> dict[str, str]:
     source = ImageSource.of(path)
     if source.classes is None:
         raise InputError(f"the folder {path} has no folder a class, so it tells no truth; give such a folder or a CSV")
-    names = [as_unicode(name) for name in source.names]  # as they were when they were encrypted
-    whole = dict(zip(names, source.classes, strict=True))
-    counts = Counter(Path(name).name for name in names)
-    last = {Path(name).name: label for name, label in whole.items() if counts[Path(name).name] == 1}
-    found = [whole.get(file, last.get(Path(file).name)) for file in files]
-    missing = [file for file, label in zip(files, found, strict=True) if label is None]
-    if missing:
-        raise InputError(
-            f"{path} tells no truth for {len(missing)} of {plural(len(files), 'file')} ({missing[0]!r} first); "
-            "give the folder that the images were encrypted from"
-        )
-    return number_labels([label for label in found if label is not None], classes).numbers
+    names = (as_unicode(name) for name in source.names)  # as they were when they were encrypted
+    return dict(zip(names, source.classes, strict=True))
 
 
 def _names_only(names: Any) -> ImageSource:
     """A source that has names and no pixels, to match labels with."""
 
     def read(_: int) -> NDArray[np.uint8]:
-        raise InputError("rows of a table and decrypted names are no images")
+        raise InputError("rows of a table are no images")
 
     return ImageSource(tuple(names), None, (), read)
 

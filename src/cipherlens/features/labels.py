@@ -30,15 +30,13 @@ LARGEST_CSV = 1 << 28
 """Bytes of a label file: a million images' labels take about 50 MB."""
 
 
-def read_labels(
-    source: ImageSource, labels: Any = None, *, classes: Sequence[str] | None = None, more: bool = False
-) -> Labels:
+def read_labels(source: ImageSource, labels: Any = None, *, classes: Sequence[str] | None = None) -> Labels:
     """The labels of a source's images.
 
     labels: a CSV file with the columns `file` (a name of the source) and `label`; a sequence or array of one label
     an image; or None, if the images lie in one folder a class. Rows and entries of skipped images are left out.
     classes: the class names of an existing task, in its order; otherwise they are the labels found, sorted (by
-    value if all are whole numbers). more: whether the CSV file may label further files.
+    value if all are whole numbers).
 
     Raises InputError for labels of missing files, files without labels, duplicate rows, labels outside `classes`,
     and without `classes`, for fewer than two classes.
@@ -50,7 +48,7 @@ def read_labels(
             )
         values: Sequence[str] = source.classes
     elif isinstance(labels, (str, os.PathLike)):
-        values = _match(source, _read_csv(Path(labels)), Path(labels).name, more)
+        values = _match(source, read_label_file(Path(labels)), Path(labels).name)
     else:
         values = _from_sequence(source, labels)
     return number_labels(values, classes)
@@ -76,7 +74,8 @@ def number_labels(values: Sequence[str], classes: Sequence[str] | None = None) -
     return Labels(np.array([number[value] for value in values], dtype=np.int64), names)
 
 
-def _read_csv(path: Path) -> dict[str, str]:
+def read_label_file(path: Path) -> dict[str, str]:
+    """The label of each file that a CSV file names. Raises InputError for what is no such CSV file, and for a name twice."""
     labels: dict[str, str] = {}
     try:
         if path.exists() and not path.is_file():
@@ -109,9 +108,9 @@ def _read_csv(path: Path) -> dict[str, str]:
     return labels
 
 
-def _match(source: ImageSource, labels: dict[str, str], file: str, more: bool) -> list[str]:
+def _match(source: ImageSource, labels: dict[str, str], file: str) -> list[str]:
     known = {*source.names, *(skipped.name for skipped in source.skipped)}
-    if not more and (missing := [name for name in labels if name not in known]):
+    if missing := [name for name in labels if name not in known]:
         if misnamed := sorted(set(missing) & set(source.passed_over)):
             raise InputError(
                 f"'{file}' labels what is there but has no image's suffix ({some(misnamed)}); rename such files to .jpg, "
