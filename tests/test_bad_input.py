@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -174,7 +175,11 @@ def test_another_tasks_data(work: Workflow, refused: Run) -> None:
 
 
 def test_the_wrong_file(work: Workflow, refused: Run) -> None:
-    refused(*train("model.cl")[:-1], "x.cl", words="holds an encrypted model, but encrypted images is needed here")
+    refused(
+        *train("model.cl")[:-1],
+        "x.cl",
+        words="holds an encrypted model, but should hold encrypted images; name the right file",
+    )
     refused(*train("data.cl", "KEYS/public.cl"), words="holds a public key")
     refused(*classify("data.cl", "query.cl"), words="holds encrypted images")
     refused(*decrypt("model.cl"), words="holds an encrypted model")
@@ -373,7 +378,7 @@ def test_labels_of_missing_files(work: Workflow, refused: Run) -> None:
     rows = (work / "flat.csv").read_text()
     labels = work / "labels.csv"
     cases = {
-        rows + "lost.png,northern-goldfinch\n": "labels 1 files that are not among the images ('lost.png')",
+        rows + "lost.png,northern-goldfinch\n": "labels what is not among the images ('lost.png')",
         "\n".join(rows.splitlines()[:-1]) + "\n": "has no label for 1 of 16 images",
         rows + rows.splitlines()[1] + "\n": "a second time",
         rows.replace("upland-sandpiper", "heron"): "'heron' is not a class of this task",
@@ -388,6 +393,31 @@ def test_labels_of_missing_files(work: Workflow, refused: Run) -> None:
     labels.write_bytes(b"file,label\n\xff\xfe\n")
     refused(*encrypt("flat", "--labels", "labels.csv"), words="not UTF-8")
     refused(*encrypt("flat", "--labels", "flat.csv", "--no-labels"), words="exclude each other")
+
+
+def test_files_that_are_passed_over(work: Workflow, tmp_path: Path) -> None:
+    """Said on stderr and in the object; the labels' own file needs no word."""
+    flatten(work / "test", tmp_path / "flat", tmp_path / "flat" / "labels.csv")
+    labelled = ("--images", tmp_path / "flat", "--labels", tmp_path / "flat" / "labels.csv", "--json", "--out")
+    commands = {
+        "plan": ("plan", "--features", "pixels:8x8", "--dimension", "16", *labelled, tmp_path / "task.cl"),
+        "encrypt": ("encrypt", "--task", "task.cl", "--keys", "KEYS", *labelled, tmp_path / "data.cl"),
+    }
+    encrypted = work.run(*commands["encrypt"])
+    assert encrypted.stderr == "" and json.loads(encrypted.stdout)["passed_over"] == []
+    names = ["a.qoi", "b", "new\nline", "z"]
+    for name in names:
+        (tmp_path / "flat" / name).touch()
+    for done in (work.run(*arguments) for arguments in commands.values()):
+        assert done.stderr.startswith(
+            "passed over 4 files without an image's suffix: 'a.qoi', 'b', 'new\\nline' and 1 more;"
+        )
+        assert done.stderr.count("\n") == 1
+        assert json.loads(done.stdout)["passed_over"] == names
+    rows = (tmp_path / "flat" / "labels.csv").read_text()
+    (tmp_path / "flat" / "labels.csv").write_text(rows + "b,upland-sandpiper\n")
+    done = work.run(*commands["encrypt"], ok=False)
+    assert "labels what is there but has no image's suffix ('b')" in done.stderr
 
 
 def test_one_class_only(work: Workflow, refused: Run, tmp_path: Path) -> None:
@@ -407,6 +437,10 @@ def test_features_that_are_not_numbers(work: Workflow, refused: Run, tmp_path: P
         spoiled[:, 3] = bad
         np.save(tmp_path / "rows.npy", spoiled)
         refused(*plan, "--out", "table.cl", words="column")
+    for value in (1e160, 1e300):
+        np.save(tmp_path / "rows.npy", table * value)
+        done = work.run(*plan, "--out", "table.cl", ok=False)  # with every warning an error
+        assert "lie beyond ±1e+100" in one_sentence(done.stderr)
     np.save(tmp_path / "rows.npy", np.array([["a", "b"]]))
     refused(*plan, "--out", "table.cl", words="no table of numbers")
     (tmp_path / "rows.npy").write_bytes(b"")
@@ -429,13 +463,16 @@ def test_zero_and_few_images(work: Workflow, refused: Run, tmp_path: Path) -> No
 
 def test_broken_images(work: Workflow, refused: Run, tmp_path: Path) -> None:
     draw_images(tmp_path / "images", 2, seed=11)
-    (tmp_path / "images" / "upland-sandpiper" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    heic = tmp_path / "images" / "upland-sandpiper" / "photo.heic"
+    heic.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     refused(*encrypt(tmp_path / "images"), words="'upland-sandpiper/photo.heic' cannot be read: it is a HEIC file")
+    heic.rename(heic.with_name("photo\ncipherlens.heic"))
     done = work.run(
         "encrypt", "--task", "task.cl", "--keys", "KEYS", "--images", tmp_path / "images", "--skip-broken",
         "--out", "skipped.cl",
     )  # fmt: skip
-    assert done.stderr.startswith("skipped upland-sandpiper/photo.heic: it is a HEIC file")
+    assert done.stderr.startswith("skipped upland-sandpiper/photo\\ncipherlens.heic: it is a HEIC file")
+    assert done.stderr.count("\n") == 1
     assert "4 labels" in done.stdout
 
 
@@ -472,6 +509,24 @@ def test_names_that_pretend_to_be_something_else(
     assert any(line.startswith(shown) for line in done.stdout.splitlines())
     work.run("decrypt", "--reply", "posing-reply.cl", "--keys", "KEYS", "--out", "posing.csv")
     assert written in (work / "posing.csv").read_bytes()
+
+
+def test_truth_of_other_files(work: Workflow, refused: Run, tmp_path: Path) -> None:
+    """It may cover more images than one reply, which is said; fewer it may not."""
+    rows = ["file,label", *(f"{p.parent.name}/{p.name},{p.parent.name}" for p in (work / "test").rglob("*.png"))]
+    truth, folder = tmp_path / "truth.csv", tmp_path / "truth"
+    decrypted = ("decrypt", "--reply", "reply.cl", "--keys", "KEYS", "--truth")
+    shutil.copytree(work / "test", folder)
+    truth.write_text("\n".join(rows) + "\n")
+    assert work.run(*decrypted, truth).stderr == work.run(*decrypted, folder).stderr == ""
+    shutil.copy(next((folder / "upland-sandpiper").iterdir()), folder / "upland-sandpiper" / "lost.png")
+    truth.write_text("\n".join([*rows, "upland-sandpiper/lost.png,upland-sandpiper"]) + "\n")
+    for told in (truth, folder):
+        done = work.run(*decrypted, told)
+        assert done.stderr == f"{told} tells the truth of 1 file besides this reply's: 'upland-sandpiper/lost.png'\n"
+        assert "of 16)" in done.stdout
+    truth.write_text("\n".join(rows[:-1]) + "\n")
+    refused(*decrypted, truth, words="tells no truth for 1 of 16 files")
 
 
 # ---- places and numbers ----------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from cli_workflow import draw_images
 from numpy.typing import NDArray
 from PIL import Image
 
+import cipherlens as cl
 from cipherlens.cli.main import main
 from cipherlens.data import demo_cats
 from cipherlens.errors import FormatError, InputError
@@ -24,7 +25,8 @@ from cipherlens.features.hog import Hog, HogSquares, histograms
 from cipherlens.features.images import ImageSource
 from cipherlens.features.onnx_files import refers_to_files
 from cipherlens.features.pixels import Pixels, resize
-from cipherlens.features.whitening import CLIP, Whitening, fit_whitening
+from cipherlens.features.whitening import CLIP, LARGEST, Whitening, fit_whitening
+from cipherlens.learning.bounds import choose_bounds
 from cipherlens.planning.task import Task
 
 onnx = pytest.importorskip("onnx")
@@ -149,6 +151,47 @@ def test_constant_features_are_dropped_and_values_clipped() -> None:
     far = whitening.apply(table + 1e6)
     assert np.abs(far[:, :3]).max() == CLIP
     assert far[:, 7].tolist() == [1.0] * 100
+
+
+def test_features_that_differ_by_rounding_alone_are_constant() -> None:
+    """The mean of equal numbers is rounded already, and a network may round the same image in several ways."""
+    rng = np.random.default_rng(5)
+    equal = np.tile(rng.uniform(0.1, 2, size=40), (80, 1))
+    for table in (equal, equal * (1 + 2.0**-22 * rng.normal(size=equal.shape)), np.zeros((80, 40))):
+        with pytest.raises(InputError, match="All 40 features are the same in all 80 clear images"):
+            fit_whitening(table, 64, 1.0)
+    with pytest.raises(InputError, match="All 1280 features are the same"):
+        cl.plan(np.full((40, 12, 12), 128, np.uint8), ["a", "b"] * 20, features="lite0")
+    varied = equal.copy()
+    varied[:, :3] += 0.01 * rng.normal(size=(80, 3))
+    assert np.count_nonzero(fit_whitening(varied, 64, 1.0).matrix.any(axis=1)) == 3
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("standardise", [False, True])
+def test_features_of_any_size_up_to_the_limit_are_computed_with_safely(standardise: bool) -> None:
+    rng = np.random.default_rng(6)
+    for powers in (rng.uniform(-160, 99, size=12), rng.uniform(-160, 99, size=(60, 12))):
+        table = rng.normal(size=(60, 12)) * 10.0**powers
+        table[0, 0] = -LARGEST
+        whitening = choose_bounds(table, 16, standardise=standardise).whitening
+        extremes = rng.choice([-LARGEST, LARGEST], size=(50, 12))
+        assert np.isfinite(whitening.apply(extremes)).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_features_beyond_the_limit_are_refused_as_such() -> None:
+    table = sample(20, 4)
+    for value in (1e160, -1e300, np.nextafter(LARGEST, np.inf)):
+        table[7, 1] = value
+        with pytest.raises(
+            InputError, match="1 of the features lie beyond ±1e\\+100, the first in row 7, column 1; rescale"
+        ):
+            fit_whitening(table, 8, 0.1, standardise=True)
+    with pytest.raises(InputError, match="beyond"):
+        fit_whitening(np.array([[10**400, 1]]), 8, 0.1)
+    with pytest.raises(InputError, match="infinite"):
+        fit_whitening(np.array([["1e400"], ["1"]]).astype(np.longdouble), 8, 0.1)
 
 
 def test_standardising_makes_units_irrelevant() -> None:

@@ -65,6 +65,27 @@ def test_flat_folder_is_sorted_and_ignores_other_files(flat: Path) -> None:
     assert np.array_equal(read["b.png"], picture(seed=0))
 
 
+def test_files_without_an_images_suffix_are_passed_over_by_name(flat: Path, by_class: Path) -> None:
+    """Nothing is left out in silence but hidden files and what file managers leave."""
+    assert ImageSource.of(flat).passed_over == ("notes.txt",)
+    for folder in (flat, by_class, by_class / "cat", by_class / "empty"):
+        (folder / "Thumbs.db").touch()
+    (flat / "noext").write_bytes((flat / "a.png").read_bytes())
+    save(by_class / "cat" / "3.pcx")
+    (by_class / "empty" / "4").touch()
+    (by_class / "README").touch()
+    source = ImageSource.of(by_class)
+    assert source.passed_over == ("README", "cat/3.pcx", "empty/4")
+    assert source.classes == ("cat", "cat", "dog")
+    for derived in (source.subset([0, 2]), ImageSource.of(by_class, skip_broken=True)):
+        assert derived.passed_over == source.passed_over
+    assert ImageSource.of(flat).passed_over == ("noext", "notes.txt")
+    for image in flat.glob("*.*"):
+        image.unlink()
+    with pytest.raises(InputError, match=r"zero images, only 'noext'; give .* names end in \.jpg"):
+        ImageSource.of(flat)
+
+
 def test_class_folders(by_class: Path) -> None:
     source = ImageSource.of(str(by_class))
     assert source.names == ("cat/1.png", "cat/2.png", "dog/1.png")
@@ -354,7 +375,11 @@ def test_labels_of_skipped_images_are_left_out(flat: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label\na.png,x\nb.png,y\nc.JPG,x\ngone.png,y\n", r"1 files.*'gone\.png'"),
+        ("file,label\na.png,x\nb.png,y\nc.JPG,x\ngone.png,y\n", r"labels what is not among the images \('gone\.png'\)"),
+        (
+            "file,label\na.png,x\nb.png,y\nc.JPG,x\nnotes.txt,y\n",
+            r"is there but has no image's suffix \('notes\.txt'\)",
+        ),
         ("file,label\na.png,x\nb.png,y\n", r"no label for 1 of 3 images \('c\.JPG'\)"),
         ("file,label\na.png,x\na.png,x\n", "a second time"),
         ("file,label\na.png,x\nb.png,x\nc.JPG,x\n", "one class only"),

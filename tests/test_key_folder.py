@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from threading import Barrier, Thread
 
@@ -11,6 +12,7 @@ import pytest
 import cipherlens as cl
 from cipherlens.errors import InputError
 from cipherlens.owner.keys import EVALUATION, PUBLIC, SECRET, Keys
+from cipherlens.wire.container import NoRoom
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +61,14 @@ def test_what_is_there_stays(keys: Keys, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="never replaced"):
         keys.save(tmp_path, None)
     assert (tmp_path / SECRET).read_text() == "precious" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_names_the_folder_that_was_given(
+    keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = type(shutil.disk_usage(tmp_path))(1000, 1000, 0)
+    monkeypatch.setattr("cipherlens.wire.writer.shutil.disk_usage", lambda _: full)
+    with pytest.raises(NoRoom, match=r"needs .* MB and its disk has 0\.0 MB free; make room") as caught:
+        keys.save(tmp_path / "new", None)
+    assert str(caught.value).startswith(f"{tmp_path / 'new' / EVALUATION} needs")
+    assert list(tmp_path.iterdir()) == []

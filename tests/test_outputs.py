@@ -10,6 +10,7 @@ import pytest
 
 from cipherlens.cli.main import main
 from cipherlens.cli.options import check_output
+from cipherlens.cli.output import Output
 from cipherlens.cli.sources import read_truth
 from cipherlens.errors import InputError
 from cipherlens.features.backbone import Backbone
@@ -66,7 +67,7 @@ def pipe(tmp_path: Path) -> Path:
 
 def test_pipes_are_not_waited_for(pipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="a pipe or a device; give a CSV"):
-        read_truth(pipe, ["0"], ["a", "b"])
+        read_truth(pipe, ["0"], ["a", "b"], Output(as_json=False))
     with pytest.raises(InputError, match="a pipe or a device; give an ONNX"):
         Backbone.load(pipe)
     assert main(["plan", "--images", str(pipe), "--features", "table", "--out", str(pipe.with_name("t.cl"))]) == 1

@@ -347,7 +347,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 def test_another_kind_is_named(tmp_path: Path, small: bytes) -> None:
     with pytest.raises(
-        FormatError, match=r"small.cl holds an encrypted model, but a reply or encrypted images is needed"
+        FormatError, match=r"small.cl holds an encrypted model, but should hold a reply or encrypted images"
     ):
         Reader.open(tmp_path / "small.cl", {Kind.IMAGES, Kind.REPLY})
 

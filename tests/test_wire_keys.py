@@ -184,7 +184,7 @@ def test_public_key_round_trip(tmp_path: Path, owner: SecretKey) -> None:
     back, sealing_key = read_public_key(tmp_path / "public.cl", owner.engine)
     np.testing.assert_array_equal(back.data, key.data)
     assert (back.key_id, back.seed, sealing_key) == (key.key_id, key.seed, SEED)
-    with pytest.raises(FormatError, match=r"holds a public key, but evaluation keys is needed"):
+    with pytest.raises(FormatError, match=r"holds a public key, but should hold evaluation keys"):
         read_evaluation_keys(tmp_path / "public.cl", owner.engine)
 
 

@@ -97,7 +97,7 @@ def _reply(output: Output, owner: OwnerSecrets, path: Path, given: Path, truth: 
 
     with output.progress("decrypting"):
         answers = owner.decrypt(Reply.load(path))
-    numbers = None if truth is None else read_truth(truth, answers.files, answers.classes)
+    numbers = None if truth is None else read_truth(truth, answers.files, answers.classes, output)
     if out is not None:
         write_private(out, predictions_csv(answers).encode())
         output.say(f"{out}: {plural(len(answers.files), 'prediction')}, for you alone")

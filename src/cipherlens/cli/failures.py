@@ -110,8 +110,11 @@ def _system_error(error: OSError) -> str:
 
 
 def visible(text: str) -> str:
-    """Text from elsewhere, fit for a terminal: a file's name may hold escape sequences, or bytes that are no Unicode."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    """Text from elsewhere on one line, fit for a terminal.
+
+    A file's name may hold escape sequences, bytes that are no Unicode, or a line break and then what looks like ours.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def report(error: BaseException, as_json: bool) -> int:

@@ -121,8 +121,7 @@ class Output:
         listed = list(rows)
         width = max((len(name) for name, _ in listed), default=0)
         for name, value in listed:
-            # A file's name may hold a line break, and must not look like a line of ours.
-            self.say(f"{name:<{width}}  {value}".rstrip().replace("\n", "\\n"))
+            self.say(f"{name:<{width}}  {value}".rstrip())
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> None:
         """A table on stdout; every column but the first to the right."""

@@ -110,7 +110,7 @@ def encrypt(
     back with the reply. The number of images, the size of the file and the time of its sending are visible. With
     --server, the file is uploaded once it is written.
     """
-    from cipherlens.cli.sources import open_images, open_labels, skipped_names
+    from cipherlens.cli.sources import left_out, open_images, open_labels
     from cipherlens.features.images import ImageSource
     from cipherlens.owner.encryption import encrypt_images, prepare
     from cipherlens.owner.keys import EVALUATION, PUBLIC, SECRET
@@ -126,7 +126,9 @@ def encrypt(
     check_output(out, [task, images, labels, passphrase_file, token_file, *held], Kind.IMAGES)
     planned = Task.load(task)
     encryptor, sealing_key = _encryptor(planned, keys, passphrase_file)
-    source = open_images(images, output, table=planned.feature_map.base.kind == "table", skip_broken=skip_broken)
+    source = open_images(
+        images, labels, output, table=planned.feature_map.base.kind == "table", skip_broken=skip_broken
+    )
     in_folders = isinstance(source, ImageSource) and source.classes is not None
     labelled = not no_labels and (labels is not None or in_folders)
     prepared = prepare(planned, source, open_labels(source, labels), labelled)
@@ -159,7 +161,7 @@ def encrypt(
             "bytes": written,
             "contributor": not encryptor.seeded,
             "visible": {"labels": 0 if prepared.numbers is None else len(prepared.numbers), "names": 0},
-            "skipped": skipped_names(source),
+            **left_out(source),
             **sent,
         }
     )

@@ -109,7 +109,7 @@ def plan(
     images: it is for you and your contributors. The server needs neither it nor task.public.cl, which travels within
     the encrypted images. With --server, the server is asked for your quota, and told nothing of the task.
     """
-    from cipherlens.cli.sources import open_images, open_labels, skipped_names
+    from cipherlens.cli.sources import left_out, open_images, open_labels
     from cipherlens.learning.bounds import RIDGE, SHRINKAGE
     from cipherlens.planning.plan import STEPS
     from cipherlens.planning.plan import plan as plan_task
@@ -128,7 +128,7 @@ def plan(
         # Before planning: a wrong address or token costs no minutes, and the server sees no time that planning took.
         with remote.connect() as connection:
             usage = connection.usage()
-    source = open_images(images, output, table=features == "table", skip_broken=skip_broken)
+    source = open_images(images, labels, output, table=features == "table", skip_broken=skip_broken)
     with output.progress("planning") as bar:
         task = plan_task(
             source,
@@ -163,7 +163,7 @@ def plan(
             "classes": list(task.notes.classes),
             "cost": cost,
             "quota": fits,
-            "skipped": skipped_names(source),
+            **left_out(source),
         }
     )
 

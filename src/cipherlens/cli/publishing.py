@@ -178,7 +178,7 @@ def release(
                 found, different_files(data), evaluation_keys, holdout, threads=threads, progress=bar.share
             )
             answers = owner.decrypt(recomputed.reply, recomputed.recipe)
-        numbers = read_truth(truth, answers.files, answers.classes)
+        numbers = read_truth(truth, answers.files, answers.classes, output)
         accuracy = float(np.mean(answers.numbers == numbers))
         released = connection.release(recomputed, accuracy)
     output.say("identical: model and reply are what your data, hold-out and keys give, byte for byte")

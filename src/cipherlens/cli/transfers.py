@@ -182,7 +182,7 @@ def result_file(
         with connection, output.progress("asking") as bar:
             file = connection.result(str(given), progress=bar.share)
             if kind not in (None, file.kind):
-                raise ServerError(f"{given} is of the kind {file.kind} on the server, and {kind} is needed here")
+                raise ServerError(f"{given} is of the kind {file.kind} on the server; name one of the kind {kind}")
             connection.download(file, path, progress=bar.share)
         fetched = True
         yield path

@@ -7,10 +7,11 @@ holds paths or references, and decodes when asked.
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,13 @@ SUFFIXES = frozenset(
         ".hif",
     )
 )
-"""Files of a folder with these endings are images; other files there are left alone."""
+"""Files of a folder with these endings are images; others are passed over, and counted.
+
+Names alone decide: the content would make a second image of every backup copy such as cat.jpg~.
+"""
+
+COMPANIONS = frozenset(("thumbs.db", "desktop.ini"))
+"""What file managers leave in folders of images besides hidden files: no word is lost on them."""
 
 # Pillow's decoders for pictures; its others (EPS runs Ghostscript, PDF, video, scientific containers) stay closed.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO")
@@ -75,12 +82,14 @@ class ImageSource:
     names: what each image is called in predictions: the path within its folder, or its number.
     classes: for a folder with one folder a class, the class of each image; otherwise None.
     skipped: broken images left out by `skip_broken`.
+    passed_over: further files of a folder, by their paths within it, whose names do not end as images' do.
     """
 
     names: tuple[str, ...]
     classes: tuple[str, ...] | None
     skipped: tuple[Skipped, ...]
     _read: Callable[[int], Pixels] = field(compare=False)
+    passed_over: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, images: Any, *, skip_broken: bool = False) -> "ImageSource":
@@ -139,7 +148,8 @@ class ImageSource:
         chosen = [int(i) for i in indices]
         classes = None if self.classes is None else tuple(self.classes[i] for i in chosen)
         parent = self._read
-        return ImageSource(tuple(self.names[i] for i in chosen), classes, self.skipped, lambda i: parent(chosen[i]))
+        names = tuple(self.names[i] for i in chosen)
+        return replace(self, names=names, classes=classes, _read=lambda i: parent(chosen[i]))
 
     def _without_broken(self) -> "ImageSource":
         good, skipped = [], []
@@ -152,8 +162,13 @@ class ImageSource:
                 good.append(index)
         if not good:
             raise InputError(f"None of the {len(self)} images can be read; the first: {skipped[0].reason}")
-        kept = self.subset(good)
-        return ImageSource(kept.names, kept.classes, self.skipped + tuple(skipped), kept._read)
+        return replace(self.subset(good), skipped=self.skipped + tuple(skipped))
+
+
+def some(names: Collection[str]) -> str:
+    """The first few names, for a message."""
+    listed = ", ".join(f"'{name}'" for name in islice(names, 3))
+    return f"{listed} and {len(names) - 3} more" if len(names) > 3 else listed
 
 
 def _numbers(count: int) -> tuple[str, ...]:
@@ -187,42 +202,65 @@ def _from_path(path: Path) -> ImageSource:
         return ImageSource((path.name,), None, (), lambda _: read_file(path))
     if not path.is_dir():
         raise InputError(f"There is no folder or image '{path}'; check the path.")
-    flat, folders = _list_folder(path)
-    filled = {folder.name: _list_folder(folder) for folder in folders}
-    filled = {name: listing for name, listing in filled.items() if listing[0] or listing[1]}
-    if flat and any(listing[0] for listing in filled.values()):
+    here = _list_folder(path)
+    filled = {folder.name: _list_folder(folder) for folder in here.folders}
+    others = [*here.others, *(file for listing in filled.values() for file in listing.others)]
+    passed_over = tuple(file.relative_to(path).as_posix() for file in others)
+    filled = {name: listing for name, listing in filled.items() if listing.images or listing.folders}
+    if here.images and any(listing.images for listing in filled.values()):
         raise InputError(
             f"The folder '{path}' holds both images and folders of images; "
             "keep all images in it, or put each into one folder a class."
         )
-    if flat:
-        return ImageSource(tuple(file.name for file in flat), None, (), lambda i: read_file(flat[i]))
-    for name, (files, deeper) in filled.items():
-        if not files or any(_list_folder(folder)[0] for folder in deeper):
+    if here.images:
+        files = here.images
+        return ImageSource(tuple(file.name for file in files), None, (), lambda i: read_file(files[i]), passed_over)
+    for name, listing in filled.items():
+        if not listing.images or any(_list_folder(folder).images for folder in listing.folders):
             raise InputError(
                 f"The class folder '{name}' holds images deeper than one folder; put them directly into '{name}'."
             )
-    files = [file for name in filled for file in filled[name][0]]
+    files = [file for listing in filled.values() for file in listing.images]
     if not files:
-        raise InputError(f"The folder '{path}' holds zero images; give a folder of JPEG, PNG or other common images.")
+        only = f", only {some(passed_over)}" if others else ""
+        raise InputError(
+            f"The folder '{path}' holds zero images{only}; give a folder of JPEG, PNG or other common images, whose names "
+            "end in .jpg, .png and the like."
+        )
     return ImageSource(
         tuple(file.relative_to(path).as_posix() for file in files),
         tuple(file.parent.name for file in files),
         (),
         lambda i: read_file(files[i]),
+        passed_over,
     )
 
 
-def _list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Images and folders directly in a folder, sorted by name; hidden ones are left alone."""
+class _Listing(NamedTuple):
+    """What lies directly in a folder, each sorted by name: images, folders, and files that are neither by their names."""
+
+    images: list[Path]
+    folders: list[Path]
+    others: list[Path]
+
+
+def _list_folder(folder: Path) -> _Listing:
+    """Hidden entries and COMPANIONS are left alone. Raises InputError for a folder that cannot be listed."""
+    listing = _Listing([], [], [])
     try:
         entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise InputError(
             f"The folder '{folder}' cannot be listed ({error.strerror}); check its permissions."
         ) from error
-    images = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.is_dir()]
-    return images, [entry for entry in entries if entry.is_dir()]
+    for entry in entries:
+        if entry.is_dir():
+            listing.folders.append(entry)
+        elif entry.suffix.lower() in SUFFIXES:
+            listing.images.append(entry)
+        elif entry.name.lower() not in COMPANIONS:
+            listing.others.append(entry)
+    return listing
 
 
 def read_file(path: Path) -> Pixels:

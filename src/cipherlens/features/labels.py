@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cipherlens.errors import InputError
-from cipherlens.features.images import ImageSource
+from cipherlens.features.images import ImageSource, some
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -30,15 +30,13 @@ LARGEST_CSV = 1 << 28
 """Bytes of a label file: a million images' labels take about 50 MB."""
 
 
-def read_labels(
-    source: ImageSource, labels: Any = None, *, classes: Sequence[str] | None = None, more: bool = False
-) -> Labels:
+def read_labels(source: ImageSource, labels: Any = None, *, classes: Sequence[str] | None = None) -> Labels:
     """The labels of a source's images.
 
     labels: a CSV file with the columns `file` (a name of the source) and `label`; a sequence or array of one label
     an image; or None, if the images lie in one folder a class. Rows and entries of skipped images are left out.
     classes: the class names of an existing task, in its order; otherwise they are the labels found, sorted (by
-    value if all are whole numbers). more: whether the CSV file may label further files.
+    value if all are whole numbers).
 
     Raises InputError for labels of missing files, files without labels, duplicate rows, labels outside `classes`,
     and without `classes`, for fewer than two classes.
@@ -50,7 +48,7 @@ def read_labels(
             )
         values: Sequence[str] = source.classes
     elif isinstance(labels, (str, os.PathLike)):
-        values = _match(source, _read_csv(Path(labels)), Path(labels).name, more)
+        values = _match(source, read_label_file(Path(labels)), Path(labels).name)
     else:
         values = _from_sequence(source, labels)
     return number_labels(values, classes)
@@ -69,14 +67,15 @@ def number_labels(values: Sequence[str], classes: Sequence[str] | None = None) -
         names = tuple(classes)
         if unknown := sorted(found - set(names)):
             raise InputError(
-                f"The label '{unknown[0]}' is not a class of this task, which has {len(names)} classes ({_some(names)}); "
+                f"The label '{unknown[0]}' is not a class of this task, which has {len(names)} classes ({some(names)}); "
                 "correct it."
             )
     number = {name: i for i, name in enumerate(names)}
     return Labels(np.array([number[value] for value in values], dtype=np.int64), names)
 
 
-def _read_csv(path: Path) -> dict[str, str]:
+def read_label_file(path: Path) -> dict[str, str]:
+    """The label of each file that a CSV file names. Raises InputError for what is no such CSV file, and for a name twice."""
     labels: dict[str, str] = {}
     try:
         if path.exists() and not path.is_file():
@@ -109,16 +108,20 @@ def _read_csv(path: Path) -> dict[str, str]:
     return labels
 
 
-def _match(source: ImageSource, labels: dict[str, str], file: str, more: bool) -> list[str]:
+def _match(source: ImageSource, labels: dict[str, str], file: str) -> list[str]:
     known = {*source.names, *(skipped.name for skipped in source.skipped)}
-    if not more and (missing := [name for name in labels if name not in known]):
+    if missing := [name for name in labels if name not in known]:
+        if misnamed := sorted(set(missing) & set(source.passed_over)):
+            raise InputError(
+                f"'{file}' labels what is there but has no image's suffix ({some(misnamed)}); rename such files to .jpg, "
+                ".png and the like if they are images, or convert them, and correct their rows."
+            )
         raise InputError(
-            f"'{file}' labels {len(missing)} files that are not among the images ({_some(missing)}); "
-            "correct the names or add the files."
+            f"'{file}' labels what is not among the images ({some(missing)}); correct the names or add the files."
         )
     if unlabelled := [name for name in source.names if name not in labels]:
         raise InputError(
-            f"'{file}' has no label for {len(unlabelled)} of {len(source)} images ({_some(unlabelled)}); "
+            f"'{file}' has no label for {len(unlabelled)} of {len(source)} images ({some(unlabelled)}); "
             "add rows or remove the images."
         )
     return [labels[name] for name in source.names]
@@ -161,8 +164,3 @@ def _sorted_classes(found: set[str]) -> tuple[str, ...]:
         return tuple(sorted(found, key=int))
     except ValueError:
         return tuple(sorted(found))
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(f"'{name}'" for name in listed[:3]) + (", …" if len(listed) > 3 else "")

@@ -22,8 +22,16 @@ CLIP = 8.0
 NEAR_CONSTANT = 1e-2
 """A feature whose standard deviation is below this share of the root mean square of all of them is dropped."""
 
+ROUNDING = 1e-5
+"""Nor does one vary whose standard deviation is below this share of the root mean square of the features themselves:
+float32 rounds by 2^-24 = 6e-8, and a network's long sums of terms that cancel may multiply that by a hundred."""
+
 NEAR_CONSTANT_TABLE = 1e-6
 """With features in unlike units: below this share of the feature's own largest magnitude."""
+
+LARGEST = 1e100
+"""No feature is larger, so that nothing overflows: sums of squares over all rows and columns stay below 1e220; a standard
+deviation is at least 1e-162 (the root of the smallest float64), so what is divided by it stays below 1e270."""
 
 RANK_TOLERANCE = 1e-10
 """Directions whose eigenvalue is below this share of the largest carry only rounding errors."""
@@ -64,7 +72,7 @@ class Whitening:
     def apply(self, features: NDArray[np.floating]) -> Floats:
         """(n, d) features -> (n, D) float64 within [-8, 8]; column D-1 is 1, unused columns are 0.
 
-        Raises InputError for another width, NaN or infinite features.
+        Raises InputError for another width, and for features that `check_features` refuses.
         """
         table = check_features(features)
         if table.shape[1] != self.features:
@@ -89,7 +97,7 @@ def fit_whitening(
     shrinkage: s >= 0; s times the mean eigenvalue of the directions in use is added to every eigenvalue.
     standardise: divide every feature by its standard deviation first, for tables in unlike units.
 
-    Raises InputError for fewer than two rows, NaN or infinite features, or features that are all constant.
+    Raises InputError for fewer than two rows, for features that `check_features` refuses or that are all constant.
     """
     table = check_features(features)
     _check_dimension(dimension)
@@ -101,7 +109,7 @@ def fit_whitening(
 
     mean = table.mean(axis=0)
     deviation = table.std(axis=0)
-    threshold = NEAR_CONSTANT * np.sqrt(np.mean(deviation**2))
+    threshold = max(NEAR_CONSTANT * _root_mean_square(deviation), ROUNDING * _root_mean_square(table))
     if standardise:
         threshold = NEAR_CONSTANT_TABLE * np.abs(table).max(axis=0)
     kept = np.flatnonzero(deviation > threshold)
@@ -119,9 +127,12 @@ def fit_whitening(
 
 
 def check_features(features: NDArray[np.floating]) -> Floats:
-    """(n, d) numbers as float64; InputError, naming the first row and column, if any is NaN or infinite."""
+    """(n, d) numbers as float64; InputError, naming the first row and column, if any is NaN, infinite or beyond LARGEST."""
     try:
-        table = np.asarray(features, dtype=np.float64)
+        with np.errstate(over="ignore"):  # wider floats become infinite, which is refused below
+            table = np.asarray(features, dtype=np.float64)
+    except OverflowError as error:
+        raise InputError(f"Some features lie beyond ±{LARGEST:g}; rescale their columns.") from error
     except (TypeError, ValueError) as error:
         raise InputError(
             "The features must be a table of numbers, but some entries are not; encode or drop them."
@@ -135,7 +146,18 @@ def check_features(features: NDArray[np.floating]) -> Floats:
             f"{np.count_nonzero(~finite)} features are NaN or infinite, the first in row {row}, column {column}; "
             "remove or fill them before encrypting."
         )
+    beyond = np.abs(table) > LARGEST
+    if beyond.any():
+        row, column = np.argwhere(beyond)[0]
+        raise InputError(
+            f"{np.count_nonzero(beyond)} of the features lie beyond ±{LARGEST:g}, the first in row {row}, column {column}; "
+            "rescale the column."
+        )
     return table
+
+
+def _root_mean_square(values: Floats) -> float:
+    return float(np.sqrt(np.mean(values**2)))
 
 
 def _check_dimension(dimension: int) -> None:

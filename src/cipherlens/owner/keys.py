@@ -249,10 +249,11 @@ class Keys(NotebookRepr):
         refuse_existing(path)
         made = not path.exists()
         linked: list[Path] = []
+        hidden = str(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(prefix=".keys-", dir=path) as name:
-                room = Path(name)
+            with TemporaryDirectory(prefix=".keys-", dir=path) as hidden:
+                room = Path(hidden)
                 write_evaluation_keys(room / EVALUATION, self.evaluation)
                 write_public_key(room / PUBLIC, self.public.public, self.public.sealing_key)
                 self.secrets.save(room / SECRET, passphrase)
@@ -271,6 +272,8 @@ class Keys(NotebookRepr):
                     path.rmdir()
             if isinstance(error, FileExistsError):
                 raise InputError(f"{path} holds keys by now, which are never replaced; choose another folder") from None
+            if isinstance(error, InputError):  # a full disk, say: the folder that it names is gone by now
+                raise type(error)(str(error).replace(hidden, str(path))) from None
             if isinstance(error, OSError):
                 raise InputError(f"the folder {path} cannot be written: {error.strerror}; choose another") from None
             raise

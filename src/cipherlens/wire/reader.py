@@ -211,4 +211,4 @@ def _check_kind(kind: Kind, expected: Kind | Collection[Kind] | None, name: str)
     wanted = [expected] if isinstance(expected, Kind) else expected
     if wanted is not None and kind not in wanted:
         words = " or ".join(sorted(Kind(k).words for k in wanted))
-        raise FormatError(f"{name} holds {kind.words}, but {words} is needed here; name the right file")
+        raise FormatError(f"{name} holds {kind.words}, but should hold {words}; name the right file")
