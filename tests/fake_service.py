@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import cipherlens as cl
 from cipherlens.errors import CipherlensError
-from cipherlens.learning.encrypted_images import EncryptedImages
+from cipherlens.learning.encrypted_images import EncryptedImages, check_images
 from cipherlens.learning.results import TrainedModel
 from cipherlens.wire.container import Reader
 from cipherlens.wire.keys import read_evaluation_keys
@@ -140,14 +140,15 @@ class FakeService:
                 raise Refused(409, "a piece is missing")
             whole = b"".join(self.pieces[digest] for digest in file["pieces"])
             self.path(file_id).write_bytes(whole)
-            Reader.open(self.path(file_id), None).close()
+            with Reader.open(self.path(file_id), None) as reader, suppress(CipherlensError):  # keys are no images
+                file["images"] = check_images(reader).images
             if hashlib.sha256(whole).hexdigest() != file["sha256"]:
                 raise Refused(422, "another hash")
             file["state"] = "ready"
         return self.info(file_id, headers=headers, body=body)
 
     def info(self, file_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
-        return as_json({"file_id": file_id} | {k: self.file(file_id)[k] for k in ("kind", "state", "size", "sha256")})
+        return as_json(self.described(file_id))
 
     def get(self, file_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
         self.file(file_id)
@@ -171,17 +172,25 @@ class FakeService:
             known = secrets.token_hex(16)
             self.keys[headers["idempotency-key"]] = (body.decode(), known)
             self.datasets[known] = ids
-        return as_json({"dataset_id": known})
+        return self.dataset(known, headers=headers, body=body)
+
+    def dataset(self, dataset_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
+        ids = self.held(dataset_id)
+        images = sum(self.file(file_id)["images"] for file_id in ids)
+        return as_json({"dataset_id": dataset_id, "images": images, "file_ids": ids})
+
+    def dataset_files(self, dataset_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
+        return as_json({"files": [self.described(file_id) for file_id in self.held(dataset_id)]})
 
     def append(self, dataset_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
         file_id = json.loads(body)["file_id"]
-        if file_id not in self.datasets[dataset_id]:
+        if file_id not in self.held(dataset_id):
             self.datasets[dataset_id].append(file_id)
-        return as_json({"dataset_id": dataset_id})
+        return self.dataset(dataset_id, headers=headers, body=body)
 
     def delete_dataset(self, dataset_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
-        if self.datasets.pop(dataset_id, None) is None:
-            raise Refused(404, "there is no such data set here for this token")
+        self.held(dataset_id)
+        del self.datasets[dataset_id]
         return 204, {}, b""
 
     def submit(self, *, headers: dict[str, str], body: bytes) -> Reply:
@@ -228,6 +237,16 @@ class FakeService:
             raise Refused(404, "there is no such file here for this token")
         return self.files[file_id]
 
+    def described(self, file_id: str) -> dict[str, Any]:
+        file = self.file(file_id)
+        about = {name: file[name] for name in ("kind", "state", "size", "sha256")}
+        return {"file_id": file_id, "images": file.get("images"), **about}
+
+    def held(self, dataset_id: str) -> list[str]:
+        if dataset_id not in self.datasets:
+            raise Refused(404, "there is no such data set here for this token")
+        return self.datasets[dataset_id]
+
     def path(self, file_id: str) -> Path:
         return self.folder / f"{file_id}.cl"
 
@@ -273,6 +292,8 @@ ROUTES: dict[str, Callable[..., Reply]] = {
     f"GET /v1/files/{ID}": FakeService.get,
     f"DELETE /v1/files/{ID}": FakeService.delete,
     "POST /v1/datasets": FakeService.new_dataset,
+    f"GET /v1/datasets/{ID}": FakeService.dataset,
+    f"GET /v1/datasets/{ID}/files": FakeService.dataset_files,
     f"POST /v1/datasets/{ID}/append": FakeService.append,
     f"DELETE /v1/datasets/{ID}": FakeService.delete_dataset,
     "POST /v1/jobs": FakeService.submit,

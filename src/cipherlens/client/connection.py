@@ -47,6 +47,7 @@ MOST_ATTEMPTS = 1000
 
 FilePath: TypeAlias = str | os.PathLike[str]
 Images: TypeAlias = EncryptedImages | FilePath | RemoteFile
+Labelled: TypeAlias = Images | Sequence[Images] | DataSet
 KeysLike: TypeAlias = EvaluationKeys | FilePath | RemoteFile
 ModelLike: TypeAlias = TrainedModel | FilePath | RemoteFile
 
@@ -114,7 +115,15 @@ class Connection:
 
         Raises InputError for a file that is named twice.
         """
-        return self._data_set("data set", files)
+        return self._data_set("data set", files).id
+
+    def data_set(self, data_set: str) -> DataSet:
+        """A data set by its id, as it is now."""
+        return DataSet.read(self._http.json("GET", f"/v1/datasets/{check_id(data_set)}", idempotent=True) or {})
+
+    def data_set_files(self, data_set: str) -> list[RemoteFile]:
+        """The files that a data set has now, also those of contributors, in the order in which they are trained on."""
+        return [described(values) for values in self._list(f"/v1/datasets/{check_id(data_set)}/files", "files")]
 
     def append(self, data_set: str, images: Images, *, progress: Progress | None = None) -> None:
         """Upload images and append them to a data set; what is in it already stays where it is, and counts once."""
@@ -216,16 +225,16 @@ class Connection:
 
     # ---- jobs ----------------------------------------------------------------------------------------------------
 
-    def start_fit(self, data: Images | Sequence[Images], keys: KeysLike, *, progress: Progress | None = None) -> Job:
+    def start_fit(self, data: Labelled, keys: KeysLike, *, progress: Progress | None = None) -> Job:
         """Upload what is missing and queue a training; the same inputs give the same job, also from another machine."""
-        sets = list(data) if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+        sets = self._parts(data)
         if not sets:
             raise InputError("training needs at least one data set; give encrypted images")
         key_file = self.upload_keys(keys, progress=progress)
         files = [self.upload(images, progress=progress) for images in sets]
         inputs = {"data": [file.sha256 for file in files], "keys": key_file.sha256}
         # Not one that contributors append to: what is trained on is what was given, and nothing else.
-        body = {"dataset_id": self._data_set("train", files), "keys_file_id": key_file.id}
+        body = {"dataset_id": self._fixed_set("train", files), "keys_file_id": key_file.id}
         return self._start("train", inputs, body)
 
     def start_predict(
@@ -281,11 +290,13 @@ class Connection:
         """Have the server stop a job; one that has ended stays as it is."""
         self._http.json("POST", f"/v1/jobs/{job.id}/cancel", idempotent=True, expected=(409,))
 
-    def fit(self, data: Images | Sequence[Images], keys: KeysLike, *, progress: Progress | None = None) -> RemoteFile:
+    def fit(self, data: Labelled, keys: KeysLike, *, progress: Progress | None = None) -> RemoteFile:
         """Train on encrypted images; returns the encrypted model, which stays on the server for `predict`.
 
-        data: one data set or several of one task and key. keys: the owner's evaluation keys. progress: called with a
-        stage and the share of it that is done. Asked again for the same inputs, it goes on with the same job.
+        data: images in one part or several, of one task and key; or a `DataSet` of the server, of which exactly the
+        files that it has now are trained on, whatever is appended meanwhile. keys: the owner's evaluation keys.
+        progress: called with a stage and the share of it that is done. Asked again for the same files, it goes on with
+        the same job.
         """
         return self.wait(self.start_fit(data, keys, progress=progress), progress=progress)
 
@@ -343,7 +354,18 @@ class Connection:
         with _on_disk(what) as path:
             return upload(self._http, read_manifest(path, kind), progress)
 
-    def _data_set(self, purpose: str, files: Sequence[RemoteFile]) -> str:
+    def _parts(self, data: Labelled) -> list[Images]:
+        """What is to be trained on, part by part."""
+        if isinstance(data, DataSet):
+            return list(self.data_set_files(data.id))
+        return list(data) if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+
+    def _fixed_set(self, purpose: str, files: Sequence[RemoteFile]) -> str:
+        """A data set of exactly these files. Raises InputError for a file that is named twice."""
+        return self._data_set(purpose, files, exactly=True).id
+
+    def _data_set(self, purpose: str, files: Sequence[RemoteFile], *, exactly: bool = False) -> DataSet:
+        """The data set that was first made of these files for a purpose; with `exactly` one that still has them alone."""
         if len({file.id for file in files}) != len(files):
             raise InputError("the same images are given twice, so they would count twice; give each once")
         inputs = {"purpose": purpose, "data": [file.sha256 for file in files]}
@@ -351,10 +373,11 @@ class Connection:
         for attempt in range(MOST_ATTEMPTS):
             key = idempotency_key("data set", inputs, attempt)
             made = self._http.json("POST", "/v1/datasets", body, idempotent=True, key=key, expected=(409,))
-            if made is not None:
-                return read_id(made, "dataset_id")
+            # It is listed like all others, so somebody may have appended to it, or taken it to another key.
+            if made is not None and not (exactly and made.get("file_ids") != body["file_ids"]):
+                return DataSet.read(made)
         raise ServerError(
-            f"these images were deleted and uploaded again {MOST_ATTEMPTS} times; ask the provider for help"
+            f"the server has no data set of exactly these images after {MOST_ATTEMPTS} tries; ask the provider for help"
         )
 
     def _start(self, kind: str, inputs: Mapping[str, object], body: Mapping[str, object]) -> Job:

@@ -91,6 +91,12 @@ class DatasetInfo(Message):
     created: float
 
 
+class DatasetFiles(Message):
+    """The files of a data set, all of them, in the order in which they were added."""
+
+    files: list[FileInfo]
+
+
 class DatasetList(Message):
     """The tenant's data sets, newest first."""
 

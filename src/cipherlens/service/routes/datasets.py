@@ -14,7 +14,7 @@ from cipherlens.service.routes.common import (
     idempotency_key,
     services,
 )
-from cipherlens.service.schemas import Addition, DatasetInfo, DatasetList, DatasetView, NewDataset
+from cipherlens.service.schemas import Addition, DatasetFiles, DatasetInfo, DatasetList, DatasetView, NewDataset
 
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"], responses=REFUSALS)
 
@@ -43,6 +43,12 @@ def append(request: Request, caller: Sender, dataset_id: str, addition: Addition
 def info(request: Request, caller: Owner, dataset_id: str) -> DatasetInfo:
     """What a data set holds."""
     return services(request).datasets.info(caller, checked(dataset_id, "data set"))
+
+
+@router.get("/{dataset_id}/files")
+def files(request: Request, caller: Owner, dataset_id: str) -> DatasetFiles:
+    """The files of a data set, in the order in which they are trained on."""
+    return DatasetFiles(files=list(services(request).datasets.files(caller, checked(dataset_id, "data set"))))
 
 
 @router.get("/{dataset_id}/view")
