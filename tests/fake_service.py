@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import cipherlens as cl
 from cipherlens.errors import CipherlensError
@@ -69,6 +70,7 @@ class FakeService:
         work: what a job does before it computes, with its values.
         usage: what is answered about the tenant's quota.
         retry_after: what faults say in this header.
+        listed: entries of a list in one answer.
     """
 
     folder: Path
@@ -84,6 +86,7 @@ class FakeService:
     usage: dict[str, Any] = field(default_factory=dict)
     url: str = ""
     retry_after: str | None = None
+    listed: int = 200
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def fail(self, match: str, action: int | str, times: int = 1) -> None:
@@ -104,10 +107,12 @@ class FakeService:
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
         if headers.get("authorization") != f"Bearer {TOKEN}":
             raise Refused(401, "no")
+        path, _, query = path.partition("?")
+        asked = dict(parse_qsl(query, strict_parsing=bool(query)))
         for pattern, call in ROUTES.items():
             if match := re.fullmatch(pattern, f"{method} {path}"):
                 with self.lock:
-                    return call(self, *match.groups(), headers=headers, body=body)
+                    return call(self, *match.groups(), headers=headers, body=body, **asked)
         raise Refused(404, "there is no such call")
 
     def announce(self, *, headers: dict[str, str], body: bytes) -> Reply:
@@ -214,8 +219,22 @@ class FakeService:
             raise Refused(409, "this key belongs to another request")
         return known
 
-    def list(self, *, headers: dict[str, str], body: bytes) -> Reply:
-        return as_json({"jobs": list(self.jobs.values())[::-1]})
+    def list_files(self, *, headers: dict[str, str], body: bytes, sha256: str = "", before: str = "") -> Reply:
+        there = [self.described(i) for i, file in self.files.items() if sha256 in ("", file["sha256"])]
+        return self.portion("files", there, before)
+
+    def list_datasets(self, *, headers: dict[str, str], body: bytes, before: str = "") -> Reply:
+        there = [{"dataset_id": i, "images": len(ids), "file_ids": ids} for i, ids in self.datasets.items()]
+        return self.portion("datasets", there, before)
+
+    def list_jobs(self, *, headers: dict[str, str], body: bytes, before: str = "") -> Reply:
+        return self.portion("jobs", list(self.jobs.values()), before)
+
+    def portion(self, name: str, oldest_first: list[dict[str, Any]], before: str) -> Reply:
+        """Newest first, from the place that the cursor names."""
+        stop = int(before, 16) if before else len(oldest_first)
+        start = max(0, stop - self.listed)
+        return as_json({name: oldest_first[start:stop][::-1], "next": f"{start:048x}" if start else None})
 
     def job(self, job_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
         if job_id not in self.jobs:
@@ -286,18 +305,20 @@ def as_json(values: dict[str, Any]) -> Reply:
 ID = "([0-9a-f]{32})"
 ROUTES: dict[str, Callable[..., Reply]] = {
     "POST /v1/files": FakeService.announce,
+    "GET /v1/files": FakeService.list_files,
     f"PUT /v1/files/{ID}/pieces/([0-9]+)": FakeService.piece,
     f"POST /v1/files/{ID}/complete": FakeService.complete,
     f"GET /v1/files/{ID}/info": FakeService.info,
     f"GET /v1/files/{ID}": FakeService.get,
     f"DELETE /v1/files/{ID}": FakeService.delete,
     "POST /v1/datasets": FakeService.new_dataset,
+    "GET /v1/datasets": FakeService.list_datasets,
     f"GET /v1/datasets/{ID}": FakeService.dataset,
     f"GET /v1/datasets/{ID}/files": FakeService.dataset_files,
     f"POST /v1/datasets/{ID}/append": FakeService.append,
     f"DELETE /v1/datasets/{ID}": FakeService.delete_dataset,
     "POST /v1/jobs": FakeService.submit,
-    "GET /v1/jobs": FakeService.list,
+    "GET /v1/jobs": FakeService.list_jobs,
     f"GET /v1/jobs/{ID}": FakeService.job,
     f"POST /v1/jobs/{ID}/cancel": FakeService.cancel,
     "GET /v1/usage": FakeService.quota,

@@ -86,7 +86,7 @@ def upload(
 def jobs(
     server: Server, token_file: TokenFile = None, insecure_http: InsecureHttp = False, as_json: Json = False
 ) -> None:
-    """The newest jobs of a server, from whichever machine they were asked for: `decrypt --server` takes their ids."""
+    """The jobs of a server, newest first, from whichever machine they were asked for: `decrypt --server` takes their ids."""
     output = Output(as_json)
     with Remote(server, token_file, insecure_http).connect() as connection:
         listed = connection.jobs()

@@ -24,6 +24,7 @@ from cipherlens.client.transfer import (
     described,
     download,
     find,
+    is_hex,
     read_id,
     read_manifest,
     sha256_of,
@@ -40,6 +41,12 @@ from cipherlens.wire.receipt import SignedReceipt, read_public_key
 
 POLL_SECONDS = 0.5
 """Between two questions about a job, when the server's stream of events has ended early."""
+
+MOST_PORTIONS = 100_000
+"""Answers to one list. Only a server that means harm has more, and memory has an end."""
+
+CURSOR_DIGITS = 48
+"""Hexadecimal digits with which a list goes on. They go into an address, so nothing else is taken."""
 
 MOST_ATTEMPTS = 1000
 """Requests of the same inputs that may have ended without a result."""
@@ -169,12 +176,20 @@ class Connection:
     # ---- deleting with everything derived ------------------------------------------------------------------------
 
     def files(self) -> list[RemoteFile]:
-        """The newest complete files of this token's tenant."""
+        """The complete files of this token's tenant, newest first."""
         listed = self._list("/v1/files", "files")
         return [described(values) for values in listed if values.get("state") == "ready"]
 
+    def find_files(self, path: FilePath) -> list[RemoteFile]:
+        """The complete files with the bytes of a local one, newest first: one of each who has sent them.
+
+        Raises InputError when the local file cannot be read.
+        """
+        listed = self._list(f"/v1/files?sha256={sha256_of(Path(path))}", "files")
+        return [described(values) for values in listed if values.get("state") == "ready"]
+
     def data_sets(self) -> list[DataSet]:
-        """The newest data sets of this token's tenant."""
+        """The data sets of this token's tenant, newest first."""
         return [DataSet.read(values) for values in self._list("/v1/datasets", "datasets")]
 
     def plan_deletion(
@@ -201,7 +216,7 @@ class Connection:
         return receipt
 
     def deletions(self) -> list[Deletion]:
-        """The newest deletions, also those by a retention limit."""
+        """The deletions of this token's tenant, also those by a retention limit, newest first."""
         return [Deletion.read(values) for values in self._list("/v1/deletions", "receipts")]
 
     def receipt(self, receipt_id: str) -> SignedReceipt:
@@ -249,7 +264,7 @@ class Connection:
         return self._start("classify", inputs, body)
 
     def jobs(self) -> list[Job]:
-        """The newest jobs of this token's tenant, as many as the server lists."""
+        """The jobs of this token's tenant, newest first."""
         return [Job.read(values) for values in self._list("/v1/jobs", "jobs")]
 
     def job(self, job_id: str) -> Job:
@@ -312,7 +327,7 @@ class Connection:
             return Reply.load(path)
 
     def find_model(self, model: ModelLike) -> RemoteFile:
-        """The server's own copy of a model, found by its hash among the results of its newest jobs.
+        """The server's own copy of a model, found by its hash.
 
         Raises ServerError when this server has not trained it, or has deleted it.
         """
@@ -321,24 +336,31 @@ class Connection:
         with _on_disk(model) as path:
             with Reader.open(path, Kind.MODEL, verify=False) as reader:
                 name = reader.name
-            sha256 = sha256_of(path)
-        for job in self.jobs():
-            if job.kind == "train" and job.state == DONE and job.result_id is not None:
-                file = find(self._http, job.result_id)
-                if file is not None and file.sha256 == sha256:
-                    return file
-        raise ServerError(
-            f"{name} is no model that this server has trained for this token lately, or it was deleted there; train it "
-            "with the same server first"
-        )
+            found = [file for file in self.find_files(path) if file.kind == Kind.MODEL.value]
+        if not found:
+            raise ServerError(
+                f"{name} is no model that this server has trained for this token, or it was deleted there; train it with "
+                "the same server first"
+            )
+        return found[0]
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
-    def _list(self, path: str, name: str) -> list[dict[str, Any]]:
-        listed = (self._http.json("GET", path, idempotent=True) or {}).get(name)
-        if not isinstance(listed, list) or not all(isinstance(values, dict) for values in listed):
-            raise ServerError(f"the server does not list its {name}; check that it is a Cipherlens server")
-        return listed
+    def _list(self, path: str, name: str) -> Iterator[dict[str, Any]]:
+        """All that the server lists under a name, each portion of it asked for when it is needed. Raises ServerError."""
+        following = path
+        for _ in range(MOST_PORTIONS):
+            answer = self._http.json("GET", following, idempotent=True) or {}
+            listed, more = answer.get(name), answer.get("next")
+            if not isinstance(listed, list) or not all(isinstance(values, dict) for values in listed):
+                raise ServerError(f"the server does not list its {name}; check that it is a Cipherlens server")
+            yield from listed
+            if more is None:
+                return
+            if not is_hex(more, CURSOR_DIGITS):
+                raise ServerError(f"the server does not say where its {name} go on; check its version")
+            following = f"{path}{'&' if '?' in path else '?'}before={more}"
+        raise ServerError(f"the server's list of {name} does not end; tell the provider")
 
     def _check(self, receipt: SignedReceipt) -> None:
         try:
@@ -385,8 +407,7 @@ class Connection:
 
         A new one is given back whatever becomes of it: one that fails at once is not started over and over.
         """
-        before = self.jobs()
-        ids, newest = {job.id for job in before}, max((job.created for job in before), default=0.0)
+        newest = next((Job.read(values).created for values in self._list("/v1/jobs", "jobs")), 0.0)
         for attempt in range(MOST_ATTEMPTS):
             key = idempotency_key(kind, inputs, attempt)
             made = self._http.json(
@@ -395,7 +416,7 @@ class Connection:
             if made is None:  # the key belongs to files that have been deleted and uploaded again since
                 continue
             job = self.job(read_id(made, "job_id"))
-            if not job.ended or (job.id not in ids and job.created >= newest):
+            if not job.ended or job.created > newest:
                 return job
             if job.result_id is not None and find(self._http, job.result_id) is not None:
                 return job

@@ -185,7 +185,7 @@ def _described(file_id: str, values: dict[str, Any] | None) -> RemoteFile | None
 
 def _file(file_id: str, values: Mapping[str, Any]) -> RemoteFile:
     kind, size, sha256 = values.get("kind"), values.get("size"), values.get("sha256")
-    if not isinstance(kind, str) or type(size) is not int or size < 0 or not _is_hex(sha256, 64):
+    if not isinstance(kind, str) or type(size) is not int or size < 0 or not is_hex(sha256, 64):
         raise ServerError("the server does not describe its file with kind, size and sha256; check its version")
     return RemoteFile(file_id, kind, size, str(sha256), _images(values))
 
@@ -261,12 +261,13 @@ def _fetch(http: Http, file: RemoteFile, out: Any, progress: Progress | None) ->
 def read_id(values: Mapping[str, Any] | None, name: str) -> str:
     """An id from a server's answer. It goes into addresses, so it must be 32 hexadecimal digits. Raises ServerError."""
     value = (values or {}).get(name)
-    if not _is_hex(value, 32):
+    if not is_hex(value, 32):
         raise ServerError(f"the server's answer holds no {name}; check that it is a Cipherlens server of this version")
     return str(value)
 
 
-def _is_hex(value: object, digits: int) -> bool:
+def is_hex(value: object, digits: int) -> bool:
+    """Whether something from outside is text of so many hexadecimal digits."""
     return isinstance(value, str) and len(value) == digits and set(value) <= set("0123456789abcdef")
 
 

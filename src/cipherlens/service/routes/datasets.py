@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from cipherlens.service.routes.common import (
     REFUSALS,
+    From,
     IdempotencyKey,
     Owner,
     Sender,
@@ -28,9 +29,9 @@ def create(request: Request, caller: Owner, wanted: NewDataset, key: Idempotency
 
 
 @router.get("")
-def datasets(request: Request, caller: Owner) -> DatasetList:
-    """The newest data sets."""
-    return DatasetList(datasets=services(request).datasets.list(caller))
+def datasets(request: Request, caller: Owner, place: From) -> DatasetList:
+    """The data sets, newest first, a portion at a time."""
+    return services(request).datasets.list(caller, place.before)
 
 
 @router.post("/{dataset_id}/append")
