@@ -13,15 +13,16 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import cipherlens as cl
 from cipherlens.errors import CipherlensError
-from cipherlens.learning.encrypted_images import EncryptedImages
+from cipherlens.learning.encrypted_images import EncryptedImages, check_images
 from cipherlens.learning.results import TrainedModel
 from cipherlens.wire.container import Reader
 from cipherlens.wire.keys import read_evaluation_keys
@@ -69,6 +70,7 @@ class FakeService:
         work: what a job does before it computes, with its values.
         usage: what is answered about the tenant's quota.
         retry_after: what faults say in this header.
+        listed: entries of a list in one answer.
     """
 
     folder: Path
@@ -84,6 +86,7 @@ class FakeService:
     usage: dict[str, Any] = field(default_factory=dict)
     url: str = ""
     retry_after: str | None = None
+    listed: int = 200
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def fail(self, match: str, action: int | str, times: int = 1) -> None:
@@ -104,10 +107,12 @@ class FakeService:
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
         if headers.get("authorization") != f"Bearer {TOKEN}":
             raise Refused(401, "no")
+        path, _, query = path.partition("?")
+        asked = dict(parse_qsl(query, strict_parsing=bool(query)))
         for pattern, call in ROUTES.items():
             if match := re.fullmatch(pattern, f"{method} {path}"):
                 with self.lock:
-                    return call(self, *match.groups(), headers=headers, body=body)
+                    return call(self, *match.groups(), headers=headers, body=body, **asked)
         raise Refused(404, "there is no such call")
 
     def announce(self, *, headers: dict[str, str], body: bytes) -> Reply:
@@ -140,14 +145,15 @@ class FakeService:
                 raise Refused(409, "a piece is missing")
             whole = b"".join(self.pieces[digest] for digest in file["pieces"])
             self.path(file_id).write_bytes(whole)
-            Reader.open(self.path(file_id), None).close()
+            with Reader.open(self.path(file_id), None) as reader, suppress(CipherlensError):  # keys are no images
+                file["images"] = check_images(reader).images
             if hashlib.sha256(whole).hexdigest() != file["sha256"]:
                 raise Refused(422, "another hash")
             file["state"] = "ready"
         return self.info(file_id, headers=headers, body=body)
 
     def info(self, file_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
-        return as_json({"file_id": file_id} | {k: self.file(file_id)[k] for k in ("kind", "state", "size", "sha256")})
+        return as_json(self.described(file_id))
 
     def get(self, file_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
         self.file(file_id)
@@ -171,17 +177,25 @@ class FakeService:
             known = secrets.token_hex(16)
             self.keys[headers["idempotency-key"]] = (body.decode(), known)
             self.datasets[known] = ids
-        return as_json({"dataset_id": known})
+        return self.dataset(known, headers=headers, body=body)
+
+    def dataset(self, dataset_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
+        ids = self.held(dataset_id)
+        images = sum(self.file(file_id)["images"] for file_id in ids)
+        return as_json({"dataset_id": dataset_id, "images": images, "file_ids": ids})
+
+    def dataset_files(self, dataset_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
+        return as_json({"files": [self.described(file_id) for file_id in self.held(dataset_id)]})
 
     def append(self, dataset_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
         file_id = json.loads(body)["file_id"]
-        if file_id not in self.datasets[dataset_id]:
+        if file_id not in self.held(dataset_id):
             self.datasets[dataset_id].append(file_id)
-        return as_json({"dataset_id": dataset_id})
+        return self.dataset(dataset_id, headers=headers, body=body)
 
     def delete_dataset(self, dataset_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
-        if self.datasets.pop(dataset_id, None) is None:
-            raise Refused(404, "there is no such data set here for this token")
+        self.held(dataset_id)
+        del self.datasets[dataset_id]
         return 204, {}, b""
 
     def submit(self, *, headers: dict[str, str], body: bytes) -> Reply:
@@ -205,8 +219,22 @@ class FakeService:
             raise Refused(409, "this key belongs to another request")
         return known
 
-    def list(self, *, headers: dict[str, str], body: bytes) -> Reply:
-        return as_json({"jobs": list(self.jobs.values())[::-1]})
+    def list_files(self, *, headers: dict[str, str], body: bytes, sha256: str = "", before: str = "") -> Reply:
+        there = [self.described(i) for i, file in self.files.items() if sha256 in ("", file["sha256"])]
+        return self.portion("files", there, before)
+
+    def list_datasets(self, *, headers: dict[str, str], body: bytes, before: str = "") -> Reply:
+        there = [{"dataset_id": i, "images": len(ids), "file_ids": ids} for i, ids in self.datasets.items()]
+        return self.portion("datasets", there, before)
+
+    def list_jobs(self, *, headers: dict[str, str], body: bytes, before: str = "") -> Reply:
+        return self.portion("jobs", list(self.jobs.values()), before)
+
+    def portion(self, name: str, oldest_first: list[dict[str, Any]], before: str) -> Reply:
+        """Newest first, from the place that the cursor names."""
+        stop = int(before, 16) if before else len(oldest_first)
+        start = max(0, stop - self.listed)
+        return as_json({name: oldest_first[start:stop][::-1], "next": f"{start:048x}" if start else None})
 
     def job(self, job_id: str, *, headers: dict[str, str], body: bytes) -> Reply:
         if job_id not in self.jobs:
@@ -227,6 +255,16 @@ class FakeService:
         if file_id not in self.files:
             raise Refused(404, "there is no such file here for this token")
         return self.files[file_id]
+
+    def described(self, file_id: str) -> dict[str, Any]:
+        file = self.file(file_id)
+        about = {name: file[name] for name in ("kind", "state", "size", "sha256")}
+        return {"file_id": file_id, "images": file.get("images"), **about}
+
+    def held(self, dataset_id: str) -> list[str]:
+        if dataset_id not in self.datasets:
+            raise Refused(404, "there is no such data set here for this token")
+        return self.datasets[dataset_id]
 
     def path(self, file_id: str) -> Path:
         return self.folder / f"{file_id}.cl"
@@ -267,16 +305,20 @@ def as_json(values: dict[str, Any]) -> Reply:
 ID = "([0-9a-f]{32})"
 ROUTES: dict[str, Callable[..., Reply]] = {
     "POST /v1/files": FakeService.announce,
+    "GET /v1/files": FakeService.list_files,
     f"PUT /v1/files/{ID}/pieces/([0-9]+)": FakeService.piece,
     f"POST /v1/files/{ID}/complete": FakeService.complete,
     f"GET /v1/files/{ID}/info": FakeService.info,
     f"GET /v1/files/{ID}": FakeService.get,
     f"DELETE /v1/files/{ID}": FakeService.delete,
     "POST /v1/datasets": FakeService.new_dataset,
+    "GET /v1/datasets": FakeService.list_datasets,
+    f"GET /v1/datasets/{ID}": FakeService.dataset,
+    f"GET /v1/datasets/{ID}/files": FakeService.dataset_files,
     f"POST /v1/datasets/{ID}/append": FakeService.append,
     f"DELETE /v1/datasets/{ID}": FakeService.delete_dataset,
     "POST /v1/jobs": FakeService.submit,
-    "GET /v1/jobs": FakeService.list,
+    "GET /v1/jobs": FakeService.list_jobs,
     f"GET /v1/jobs/{ID}": FakeService.job,
     f"POST /v1/jobs/{ID}/cancel": FakeService.cancel,
     "GET /v1/usage": FakeService.quota,

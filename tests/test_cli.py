@@ -308,7 +308,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train"], "--data"),
+        (["train"], "--evaluation-keys"),
         (["keys"], "command"),
         (["clasify"], "classify"),
         (["train", "--threads", "0"], "--threads"),

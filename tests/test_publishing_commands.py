@@ -83,6 +83,23 @@ def test_commands(world: World, shell: Shell) -> None:
     assert (again, json.loads(shell.capture.readouterr().out)["recipe"]) == (0, "ridge, 2 steps, ridge 0.3")
 
 
+def test_a_data_set_of_the_server_is_published_as_it_is_now(world: World, shell: Shell) -> None:
+    made = shell.run("upload", "part0.cl", "--new-data-set", token=world.owner_token)
+    publish = ["publish", "--data-set", made["data_set"], "--holdout", "holdout.cl", "--trainer", "jo"]
+    publish += ["--evaluation-keys", "KEYS/evaluation.cl", "--submissions", "1", "--steps", "1:2"]
+    first = shell.run(*publish, token=world.owner_token)
+    assert first["images"] == 128
+    assert shell.run(*publish, token=world.owner_token)["id"] == first["id"]
+    shell.run("upload", "part1.cl", "--data-set", made["data_set"], token=world.owner_token)
+    second = shell.run(*publish, token=world.owner_token)
+    assert (second["images"], second["id"] == first["id"]) == (256, False)
+    with world.connect(world.owner_token) as server:
+        images = {publication.id: publication.images for publication in server.publications()}
+    assert (images[first["id"]], images[second["id"]]) == (128, 256)
+    refused = shell.run(*publish, "--data", "part0.cl", token=world.owner_token, status=1)
+    assert "give either --data" in refused["error"]["message"]
+
+
 def test_the_example_runs(tmp_path: Path) -> None:
     example = Path(__file__).parent.parent / "examples" / "tournament.py"
     done = subprocess.run(

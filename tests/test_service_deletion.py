@@ -236,7 +236,7 @@ def test_receipts_stay_and_say_nothing_private(world: World, material: Material)
     path = f"/v1/deletions/{first['receipt']['id']}"
     assert world.owner.done("GET", path) == first
     refused(world.stranger.ask("GET", path), 404, "NotFound")
-    assert world.stranger.done("GET", "/v1/deletions") == {"receipts": []}
+    assert world.stranger.done("GET", "/v1/deletions") == {"receipts": [], "next": None}
     again = world.owner.upload(material.parts[0])  # the same bytes once more are another file
     gone = world.owner.ask("DELETE", f"/v1/files/{again}")
     assert world.owner.done("GET", f"/v1/deletions/{gone.headers['receipt']}")["receipt"]["objects"][0]["id"] == again
@@ -315,7 +315,7 @@ def test_what_is_over_its_time_goes_with_everything_made_of_it(world: World, mat
     age(world, have.files[1], have.query, days=31)
     world.sweeper.look()
     assert world.on_disk() == {theirs}
-    assert world.stranger.done("GET", "/v1/deletions") == {"receipts": []}
+    assert world.stranger.done("GET", "/v1/deletions") == {"receipts": [], "next": None}
     world.settings = Settings(data=world.settings.data, retention_days=30)
     world.sweeper.look()
     assert world.on_disk() == set()

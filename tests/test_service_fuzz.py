@@ -80,7 +80,7 @@ class World:
                 assert self.owner.download(declared["file_id"]) == content
                 self.owner.done("DELETE", path)
         self.check_refusal(answer)
-        assert self.owner.done("GET", "/v1/files") == {"files": []}
+        assert self.owner.done("GET", "/v1/files") == {"files": [], "next": None}
         assert [path for path in (self.data / "tenants").rglob("*") if path.is_file()] == []
         return bool(answer.is_success)
 

@@ -166,7 +166,7 @@ def test_logs_and_database_hold_no_secrets(service: Service, secret: str, owner:
     assert '"event": "request"' in log
     assert "Traceback" not in log
     text = log.encode() + b"".join(p.read_bytes() for p in service.data.glob("service.sqlite3*"))
-    for word in (*SECRET_WORDS, secret, secret.rpartition("_")[2]):
+    for word in (*SECRET_WORDS, secret, secret.split("_", 2)[2]):
         assert word.encode() not in text
     assert not any("labels" in line or "path" in line for line in log_lines(service))
 
@@ -329,7 +329,10 @@ def test_the_commands(tmp_path: Path) -> None:
             assert process.stdout is not None
             url = json.loads(process.stdout.readline())["url"]
             headers = {"Authorization": f"Bearer {text}"}
-            assert httpx.get(f"{url}/v1/jobs", headers=headers, trust_env=False, timeout=30).json() == {"jobs": []}
+            assert httpx.get(f"{url}/v1/jobs", headers=headers, trust_env=False, timeout=30).json() == {
+                "jobs": [],
+                "next": None,
+            }
             assert cli("token", "revoke", "--data", data, text.split("_")[1]).returncode == 0
             assert httpx.get(f"{url}/v1/jobs", headers=headers, trust_env=False, timeout=30).status_code == 401
         finally:  # `with` waits for the end

@@ -12,9 +12,11 @@ from typing import Any, get_args
 import pytest
 from browser import CHROMIUM, Browser, browser
 from service_world import Material, Owner, in_process, make_material, token
+from sqlalchemy import select
 
-from cipherlens.service.database import Database
+from cipherlens.service.database import Database, Job, Tenant, new_id
 from cipherlens.service.jobs import Jobs
+from cipherlens.service.paging import PORTION
 from cipherlens.service.pieces import Store
 from cipherlens.service.schemas import JobInfo
 from cipherlens.service.settings import Settings
@@ -136,6 +138,31 @@ def test_a_training_is_followed_live(service: World, tab: Browser, material: Mat
     tab.value("document.getElementById('leave').click()")
     tab.until(f"!({INSIDE})")
     assert dataset not in str(tab.value("document.body.outerHTML"))
+
+
+@needs_chromium
+def test_a_job_that_waits_is_shown_however_many_are_newer(service: World, tab: Browser) -> None:
+    secret = token(service.settings.data, "busy")
+    with service.database.writing() as session:
+        tenant = session.scalars(select(Tenant.id).where(Tenant.name == "busy")).one()
+        for age in range(2 * PORTION):
+            session.add(made_job(tenant, 1_700_000_000.0 - age, "done"))
+        session.add(waiting := made_job(tenant, 1_600_000_000.0, "queued"))
+        waiting_id = waiting.id
+    tab.show(service.url)
+    enter(tab, secret)
+    tab.until(f"{INSIDE} && document.getElementById('jobs').innerText.includes('{waiting_id}')")
+    tab.until("document.getElementById('queued').textContent === '1'")
+    shown = text(tab)
+    assert "Older jobs are not shown here" in shown
+    assert "Older data sets" not in shown
+
+
+def made_job(tenant: str, created: float, state: str) -> Job:
+    return Job(
+        id=new_id(), tenant_id=tenant, idempotency_key=new_id(), kind="train", recipe="{}", inputs="{}", state=state,
+        stage=state, progress=0.0, deaths=0, created=created, started=created, finished=created if state == "done" else None,
+    )  # fmt: skip
 
 
 def first(tab: Browser) -> Any:

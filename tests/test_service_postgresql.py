@@ -132,7 +132,7 @@ def test_a_database_that_is_away_is_said_so(tmp_path: Path, postgresql: Cluster)
     database = Database(tmp_path / "data", url)
     with in_process(Settings(data=tmp_path / "data", database=url), database) as http:
         owner = Owner(http, secret)
-        assert owner.done("GET", "/v1/jobs") == {"jobs": []}
+        assert owner.done("GET", "/v1/jobs") == {"jobs": [], "next": None}
         name = url.get_secret_value().split("/")[3].split("?")[0]
         for allowed in (False, True):
             postgresql.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}")
@@ -196,7 +196,7 @@ def test_no_password_is_seen(tmp_path: Path, postgresql: Cluster, monkeypatch: p
     assert Settings.model_validate_json(settings.model_dump_json()) == settings
     with serving(data, database=url) as service:
         with client(service.url, token(data, url=url)) as owner:
-            assert owner.done("GET", "/v1/jobs") == {"jobs": []}
+            assert owner.done("GET", "/v1/jobs") == {"jobs": [], "next": None}
         for pid in (service.process.pid, *service.children("web"), *service.children("worker")):
             assert PASSWORD.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
             assert PASSWORD.encode() not in Path(f"/proc/{pid}/environ").read_bytes()

@@ -22,6 +22,7 @@ import cipherlens as cl
 from cipherlens.cli.main import main
 from cipherlens.client.connection import Connection
 from cipherlens.errors import KeyMismatch, ServerError
+from cipherlens.learning.encrypted_images import EncryptedImages
 from cipherlens.owner.keys import Keys
 from cipherlens.service import switching
 from cipherlens.service.audit import CURRENT
@@ -105,6 +106,32 @@ def test_old_files_stay_if_asked_or_needed(service: Service, world: World) -> No
         # Switched twice, it gave the same bytes, and is one file.
         assert look(owner, shared[1])["file_ids"] == look(owner, shared[0])["file_ids"][1:]
         assert somewhere(service.data, mark(world.key)) == []
+
+
+def test_training_on_a_data_set_that_went_over(service: Service, world: World) -> None:
+    """What was trained on before stays fixed; asked again, the data set is trained on under its new key."""
+    with connected(service, "fit") as (connection, owner):
+        data_set = connection.create_data_set([connection.upload(world.parts[0])])
+        with cl.connect(service.url, token(service.data, "fit", data_set)) as contributor:
+            contributor.append(data_set, world.parts[1])
+        before = connection.fit(connection.data_set(data_set), world.old.evaluation)
+        connection.rotate(data_set, world.key)
+        with pytest.raises(ServerError, match="several keys"):
+            connection.start_fit(connection.data_set(data_set), world.old.evaluation)
+        after = connection.fit(connection.data_set(data_set), world.new.evaluation)
+        assert after.sha256 != before.sha256
+        held = [EncryptedImages.load(service.data.parent / f"{i}.cl") for i in _saved(service, owner, data_set)]
+        own = service.data.parent / "own.cl"
+        cl.server.train(held, world.new.evaluation).save(own)
+        assert owner.download(after.id) == own.read_bytes()
+
+
+def _saved(service: Service, owner: Owner, data_set: str) -> list[str]:
+    """The files of a data set, downloaded beside the service's folder; their ids in order."""
+    ids: list[str] = look(owner, data_set)["file_ids"]
+    for file_id in ids:
+        (service.data.parent / f"{file_id}.cl").write_bytes(owner.download(file_id))
+    return ids
 
 
 def test_contributors_go_on_with_the_new_public_key(service: Service, world: World, tmp_path: Path) -> None:

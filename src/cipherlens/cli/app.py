@@ -22,7 +22,7 @@ from cipherlens.cli.rotating import switch
 from cipherlens.cli.server import classify, recompute, train
 from cipherlens.cli.serving import audit_app, serve, token_app
 from cipherlens.cli.tenants import tenant_app
-from cipherlens.cli.transfers import jobs, upload
+from cipherlens.cli.transfers import download, jobs, upload
 
 HELP = """Train and apply image classifiers on encrypted images.
 
@@ -93,6 +93,7 @@ app.command(rich_help_panel=OWNER)(decrypt)
 app.command(rich_help_panel=OWNER)(upload)
 app.command(rich_help_panel=OWNER)(jobs)
 app.command(rich_help_panel=OWNER)(stored)
+app.command(rich_help_panel=OWNER)(download)
 app.command(rich_help_panel=OWNER)(delete)
 app.add_typer(receipt_app, name="receipt", rich_help_panel=OWNER)
 app.command(rich_help_panel=SERVER)(train)

@@ -61,7 +61,7 @@ def delete(
     if receipt is not None:
         check_output(receipt, suffixes=(".json",))
     with Remote(server, token_file, insecure_http).connect() as connection:
-        plan = _plan(connection, data, data_set, evaluation_keys)
+        plan = _plan(connection, data, data_set, evaluation_keys, output)
         _show(output, plan)
         if not yes and not _confirmed("Delete all of this for good?"):
             raise InputError("nothing was deleted; say yes, or give --yes, to delete")
@@ -104,7 +104,7 @@ def stored(
 def list_(
     server: Server, token_file: TokenFile = None, insecure_http: InsecureHttp = False, as_json: Json = False
 ) -> None:
-    """The newest deletions, also those that a retention limit caused."""
+    """All deletions, newest first, also those that a retention limit caused."""
     from dataclasses import asdict
 
     output = Output(as_json)
@@ -189,28 +189,29 @@ def verify(
 
 
 def _plan(
-    connection: Connection, data: Path | None, data_set: str | None, evaluation_keys: Path | None
+    connection: Connection, data: Path | None, data_set: str | None, evaluation_keys: Path | None, output: Output
 ) -> DeletionPlan:
     if sum(given is not None for given in (data, data_set, evaluation_keys)) != 1:
         raise InputError("name one thing to delete: --data, --data-set or --evaluation-keys")
     if data_set is not None:
         return connection.plan_deletion(data_set=data_set)
     if data is not None:
-        return connection.plan_deletion(file=_same_file(connection, data))
+        return connection.plan_deletion(file=_same_file(connection, data, output))
     from cipherlens.wire.container import Kind, Reader, header_hex
 
     with Reader.open(evaluation_keys or Path(), Kind.EVALUATION_KEYS, verify=False) as reader:
         return connection.plan_deletion(key=header_hex(reader.header, "key_id"))
 
 
-def _same_file(connection: Connection, path: Path) -> RemoteFile:
-    from cipherlens.client.transfer import sha256_of
-
-    sha256 = sha256_of(path)
-    for file in connection.files():
-        if file.sha256 == sha256:
-            return file
-    raise InputError(f"the server holds no file with the bytes of {path}; `cipherlens stored` lists what it holds")
+def _same_file(connection: Connection, path: Path, output: Output) -> RemoteFile:
+    found = connection.find_files(path)
+    if not found:
+        raise InputError(f"the server holds no file with the bytes of {path}; `cipherlens stored` lists what it holds")
+    if more := len(found) - 1:
+        output.note(
+            f"{plural(more, 'more file')} there with these bytes, from other senders: run the same again for the next"
+        )
+    return found[0]
 
 
 def _show(output: Output, plan: DeletionPlan) -> None:

@@ -22,7 +22,7 @@ from cipherlens.cli.options import (
 from cipherlens.cli.output import Output, plural
 from cipherlens.cli.passphrase import passphrase_of
 from cipherlens.cli.planning import Learner
-from cipherlens.cli.remote import InsecureHttp, Remote, Server, TokenFile
+from cipherlens.cli.remote import InsecureHttp, Remote, Server, StoredSet, TokenFile, labelled_images, one_source
 from cipherlens.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from cipherlens.learning.recipes import Envelope
 
 PublicationId = Annotated[str, typer.Option("--publication", metavar="ID", help="As `publish` shows it.")]
-Published = Annotated[
-    list[Path], typer.Option("--data", help="Your encrypted, labelled images; repeat it for those of contributors.")
-]
+_data = typer.Option(
+    "--data", show_default=False, help="Your encrypted, labelled images; repeat it for those of contributors."
+)
+Own = Annotated[list[Path], _data]
+Published = Annotated[list[Path] | None, _data]
 Holdout = Annotated[Path, typer.Option("--holdout", help="Encrypted images without labels, whose truth only you know.")]
 
 N = TypeVar("N", int, float)
@@ -41,11 +43,12 @@ N = TypeVar("N", int, float)
 @command
 def publish(
     server: Server,
-    data: Published,
     holdout: Holdout,
     evaluation_keys: EvaluationKeysFile,
     trainer: Annotated[list[str], typer.Option("--trainer", help="A tenant that may train; repeat it for more.")],
     submissions: Annotated[int, typer.Option("--submissions", min=1, help="How many each trainer has, for ever.")],
+    data: Published = None,
+    data_set: StoredSet = None,
     learner: Annotated[
         list[Learner] | None,
         typer.Option("--learner", show_default=False, help="Allow this one; repeat it. All the keys carry by default."),
@@ -66,15 +69,17 @@ def publish(
     is the scoreboard: whole percents on the hold-out, each released by you with `release`.
     """
     output = Output(as_json)
-    files = different_files(data)
+    one_source(data, data_set)
     envelope = None
     if learner or steps is not None or ridge is not None:
-        envelope = _envelope(files[0], evaluation_keys, learner or [], steps, ridge)
-    with Remote(server, token_file, insecure_http).connect() as connection, output.progress("reading") as bar:
-        publication = connection.publish(
-            files, evaluation_keys, holdout, trainers=trainer, submissions_each=submissions, envelope=envelope,
-            progress=bar.share,
-        )  # fmt: skip
+        envelope = _envelope(holdout, evaluation_keys, learner or [], steps, ridge)
+    with Remote(server, token_file, insecure_http).connect() as connection:
+        parts = labelled_images(connection, data, data_set, output)
+        with output.progress("reading") as bar:
+            publication = connection.publish(
+                parts, evaluation_keys, holdout, trainers=trainer, submissions_each=submissions, envelope=envelope,
+                progress=bar.share,
+            )  # fmt: skip
     output.facts(_facts(publication))
     output.say(
         "The provider gives each trainer a token: cipherlens token create --scope trainer "
@@ -143,7 +148,7 @@ def release(
     server: Server,
     publication: PublicationId,
     submission: Annotated[int, typer.Option("--submission", min=1, metavar="NUMBER", help="Which one.")],
-    data: Published,
+    data: Own,
     holdout: Holdout,
     evaluation_keys: EvaluationKeysFile,
     keys: KeyFolder,
@@ -205,16 +210,16 @@ def scoreboard(
 
 
 def _envelope(
-    data: Path, evaluation_keys: Path, learners: list[Learner], steps: str | None, ridge: str | None
+    images: Path, evaluation_keys: Path, learners: list[Learner], steps: str | None, ridge: str | None
 ) -> Envelope:
-    """The widest envelope of the files, narrowed to what was asked for."""
+    """The widest envelope of the task that images are of, narrowed to what was asked for."""
     from dataclasses import replace
 
     from cipherlens.learning.encrypted_images import EncryptedImages
     from cipherlens.learning.recipes import widest
     from cipherlens.wire.keys import list_evaluation_keys
 
-    envelope = widest(EncryptedImages.load(data, verify=False).task, list_evaluation_keys(evaluation_keys).levels)
+    envelope = widest(EncryptedImages.load(images, verify=False).task, list_evaluation_keys(evaluation_keys).levels)
     if learners:
         envelope = replace(envelope, learners=tuple(learner.value for learner in learners))
     if steps is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from cipherlens.errors import InputError, ServerError
 if TYPE_CHECKING:
     from cipherlens.client.jobs import Job
     from cipherlens.client.publishing import PublishingConnection
+    from cipherlens.client.transfer import RemoteFile
 
 TOKEN_VARIABLE = "CIPHERLENS_TOKEN"
 LONGEST_TOKEN = 4096
@@ -34,6 +35,13 @@ TokenFile = Annotated[
         "--token-file", show_default=False, help=f"A file whose first line is the token; else ${TOKEN_VARIABLE}."
     ),
 ]
+StoredSet = Annotated[
+    str | None,
+    typer.Option(
+        "--data-set", metavar="ID", show_default=False,
+        help="Instead of --data: a data set of the server, with all that contributors have added to it.",
+    ),
+]  # fmt: skip
 InsecureHttp = Annotated[
     bool, typer.Option("--insecure-http", help="Send the token over http:// beyond this machine; in your own network.")
 ]
@@ -89,15 +97,43 @@ class Remote:
         return line.decode("ascii", "replace").strip()
 
 
-def train_remotely(remote: Remote, data: list[Path], evaluation_keys: Path, out: Path, output: Output) -> None:
+def one_source(data: list[Path] | None, data_set: str | None) -> None:
+    """Raises InputError unless one of --data and --data-set is given."""
+    if bool(data) == (data_set is not None):
+        raise InputError("give either --data with files, or --data-set with the id of a data set on the server")
+
+
+def labelled_images(
+    server: PublishingConnection, data: list[Path] | None, data_set: str | None, output: Output
+) -> Sequence[Path | RemoteFile]:
+    """The files of this machine, or those that a data set has at this moment, and says how many that are.
+
+    Raises InputError for a file that is given twice, and ServerError.
+    """
+    if data_set is None:
+        return different_files(data or [])
+    files = server.data_set_files(data_set)
+    images = sum(file.images or 0 for file in files)
+    output.note(
+        f"data set {data_set} as it is now: {plural(len(files), 'file')} with {plural(images, 'image')}; "
+        "what is added from here on does not count"
+    )
+    return files
+
+
+def train_remotely(
+    remote: Remote, data: list[Path] | None, data_set: str | None, evaluation_keys: Path, out: Path, output: Output
+) -> None:
     """Upload what is missing, train there, and fetch the model. Raises InputError, FormatError and ServerError."""
     from cipherlens.learning.results import TrainedModel
     from cipherlens.wire.container import Kind
 
-    check_output(out, [*data, evaluation_keys, remote.token_file], Kind.MODEL)
-    with remote.connect() as server, output.progress("reading") as bar:
-        job = server.start_fit(different_files(data), evaluation_keys, progress=bar.share)
-        fetch(server, job, "model", out, output, bar)
+    check_output(out, [*(data or []), evaluation_keys, remote.token_file], Kind.MODEL)
+    with remote.connect() as server:
+        parts = labelled_images(server, data, data_set, output)
+        with output.progress("reading") as bar:
+            job = server.start_fit(parts, evaluation_keys, progress=bar.share)
+            fetch(server, job, "model", out, output, bar)
     model = TrainedModel.load(out)
     images, written = int(model.counts.sum()), size(out.stat().st_size)
     output.facts([(str(out), f"{model.task.spec.kind} on {plural(images, 'image')}, {written}, encrypted")])

@@ -135,7 +135,7 @@ def switch(
 def _switch_remotely(remote: Remote, data_set: str, switching_key: Path, keep_old: bool, output: Output) -> None:
     with remote.connect() as server, output.progress("reading") as bar:
         key_id = server.rotate(data_set, switching_key, keep_old=keep_old, progress=bar.share)
-    old = "stay" if keep_old else "are deleted"
+    old = "stay" if keep_old else "are deleted unless other data sets or jobs need them"
     output.facts(
         [
             (

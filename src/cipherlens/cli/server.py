@@ -18,7 +18,16 @@ from cipherlens.cli.options import (
     different_files,
 )
 from cipherlens.cli.output import Bar, Output, peak_memory, plural, size
-from cipherlens.cli.remote import InsecureHttp, Remote, ServerUrl, TokenFile, classify_remotely, train_remotely
+from cipherlens.cli.remote import (
+    InsecureHttp,
+    Remote,
+    ServerUrl,
+    StoredSet,
+    TokenFile,
+    classify_remotely,
+    one_source,
+    train_remotely,
+)
 from cipherlens.cli.transfers import Save, result_file
 from cipherlens.errors import InputError
 
@@ -29,17 +38,20 @@ if TYPE_CHECKING:
     from cipherlens.scheme.engine import Engine
     from cipherlens.server.shards import Cluster
 
-Data = Annotated[
-    list[Path], typer.Option("--data", help="Encrypted images; repeat it for those of several contributors.")
-]
+_data = typer.Option(
+    "--data", show_default=False, help="Encrypted images; repeat it for those of several contributors."
+)
+Data = Annotated[list[Path], _data]
+OptionalData = Annotated[list[Path] | None, _data]
 
 
 @command
 def train(
-    data: Data,
     evaluation_keys: EvaluationKeysFile,
     out: Annotated[Path, typer.Option("--out", help="The encrypted model to write.")],
+    data: OptionalData = None,
     server: ServerUrl = None,
+    data_set: StoredSet = None,
     token_file: TokenFile = None,
     insecure_http: InsecureHttp = False,
     cluster: ClusterName = None,
@@ -51,15 +63,19 @@ def train(
     Runs on a machine that has no secret key and learns nothing but the number of images and their class numbers.
     The same inputs give the same bytes on every machine and with any number of threads. With --server, that machine
     is one that runs `cipherlens serve`: what it lacks is uploaded, and the same command again goes on with the same job.
+    Of a --data-set exactly the files are trained on that it has at this moment.
     """
     from cipherlens.wire.container import Kind
 
     output = Output(as_json)
     _check_place(server, cluster)
+    one_source(data, data_set)
     remote = Remote.of(server, token_file, insecure_http, threads)
     if remote is not None:
-        train_remotely(remote, data, evaluation_keys, out, output)
+        train_remotely(remote, data, data_set, evaluation_keys, out, output)
         return
+    if not data:
+        raise InputError("--data-set is on a server; give its address with --server")
     check_output(out, [*data, evaluation_keys], Kind.MODEL)
     with output.progress("reading") as bar:
         model, engine = train_files(data, evaluation_keys, threads, bar, cluster=cluster)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,9 +86,7 @@ def upload(
 def jobs(
     server: Server, token_file: TokenFile = None, insecure_http: InsecureHttp = False, as_json: Json = False
 ) -> None:
-    """The newest jobs of a server, from whichever machine they were asked for: `decrypt --server` takes their ids."""
-    from dataclasses import asdict
-
+    """The jobs of a server, newest first, from whichever machine they were asked for: `decrypt --server` takes their ids."""
     output = Output(as_json)
     with Remote(server, token_file, insecure_http).connect() as connection:
         listed = connection.jobs()
@@ -96,6 +96,55 @@ def jobs(
         if job.error is not None:
             output.say(f"{job.id}: {job.error}")
     output.finish({"command": "jobs", "jobs": [asdict(job) for job in listed]})
+
+
+@command
+def download(
+    server: Server,
+    data_set: Annotated[str, typer.Option("--data-set", metavar="ID", help="As `stored` shows it.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write to: 0001.cl, 0002.cl and so on.")],
+    token_file: TokenFile = None,
+    insecure_http: InsecureHttp = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch the files of a data set, also those that contributors added, in the order in which they are trained on.
+
+    `recompute` and `release` take them as --data. They are what the server says contributors sent: have each contributor
+    compare the SHA-256, since a forged file makes a model that gives away the secret key. The same command again fetches
+    what is missing.
+    """
+    output = Output(as_json)
+    with Remote(server, token_file, insecure_http).connect() as connection:
+        files = connection.data_set_files(data_set)
+        paths = [out / f"{number:04}.cl" for number in range(1, len(files) + 1)]
+        missing = [(file, path) for file, path in zip(files, paths, strict=True) if not _is_there(file, path)]
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{out} cannot be made ({error.strerror}); name another folder") from None
+        with output.progress("asking") as bar:
+            for file, path in missing:
+                connection.download(file, path, progress=bar.share)
+    output.facts(
+        (str(path), f"{size(file.size)}, SHA-256 {file.sha256}") for path, file in zip(paths, files, strict=True)
+    )
+    output.finish(
+        {
+            "command": "download", "server": server, "data_set": data_set,
+            "files": [{"file": str(path), **asdict(file)} for path, file in zip(paths, files, strict=True)],
+        }
+    )  # fmt: skip
+
+
+def _is_there(file: RemoteFile, path: Path) -> bool:
+    """Whether the path has the file's bytes already. Raises InputError when it has others, which would be lost."""
+    from cipherlens.client.transfer import sha256_of
+
+    if not os.path.lexists(path):
+        return False
+    if sha256_of(path) != file.sha256:
+        raise InputError(f"{path} holds other bytes than the server's file; name an empty folder")
+    return True
 
 
 def _kinds(paths: Sequence[Path]) -> dict[Path, Kind]:

@@ -24,6 +24,7 @@ from cipherlens.client.transfer import (
     described,
     download,
     find,
+    is_hex,
     read_id,
     read_manifest,
     sha256_of,
@@ -41,12 +42,19 @@ from cipherlens.wire.receipt import SignedReceipt, read_public_key
 POLL_SECONDS = 0.5
 """Between two questions about a job, when the server's stream of events has ended early."""
 
+MOST_PORTIONS = 100_000
+"""Answers to one list. Only a server that means harm has more, and memory has an end."""
+
+CURSOR_DIGITS = 48
+"""Hexadecimal digits with which a list goes on. They go into an address, so nothing else is taken."""
+
 MOST_ATTEMPTS = 1000
 """Requests of the same inputs that may have ended without a result."""
 
 
 FilePath: TypeAlias = str | os.PathLike[str]
 Images: TypeAlias = EncryptedImages | FilePath | RemoteFile
+Labelled: TypeAlias = Images | Sequence[Images] | DataSet
 KeysLike: TypeAlias = EvaluationKeys | FilePath | RemoteFile
 ModelLike: TypeAlias = TrainedModel | FilePath | RemoteFile
 
@@ -114,7 +122,15 @@ class Connection:
 
         Raises InputError for a file that is named twice.
         """
-        return self._data_set("data set", files)
+        return self._data_set("data set", files).id
+
+    def data_set(self, data_set: str) -> DataSet:
+        """A data set by its id, as it is now."""
+        return DataSet.read(self._http.json("GET", f"/v1/datasets/{check_id(data_set)}", idempotent=True) or {})
+
+    def data_set_files(self, data_set: str) -> list[RemoteFile]:
+        """The files that a data set has now, also those of contributors, in the order in which they are trained on."""
+        return [described(values) for values in self._list(f"/v1/datasets/{check_id(data_set)}/files", "files")]
 
     def append(self, data_set: str, images: Images, *, progress: Progress | None = None) -> None:
         """Upload images and append them to a data set; what is in it already stays where it is, and counts once."""
@@ -160,12 +176,20 @@ class Connection:
     # ---- deleting with everything derived ------------------------------------------------------------------------
 
     def files(self) -> list[RemoteFile]:
-        """The newest complete files of this token's tenant."""
+        """The complete files of this token's tenant, newest first."""
         listed = self._list("/v1/files", "files")
         return [described(values) for values in listed if values.get("state") == "ready"]
 
+    def find_files(self, path: FilePath) -> list[RemoteFile]:
+        """The complete files with the bytes of a local one, newest first: one of each who has sent them.
+
+        Raises InputError when the local file cannot be read.
+        """
+        listed = self._list(f"/v1/files?sha256={sha256_of(Path(path))}", "files")
+        return [described(values) for values in listed if values.get("state") == "ready"]
+
     def data_sets(self) -> list[DataSet]:
-        """The newest data sets of this token's tenant."""
+        """The data sets of this token's tenant, newest first."""
         return [DataSet.read(values) for values in self._list("/v1/datasets", "datasets")]
 
     def plan_deletion(
@@ -192,7 +216,7 @@ class Connection:
         return receipt
 
     def deletions(self) -> list[Deletion]:
-        """The newest deletions, also those by a retention limit."""
+        """The deletions of this token's tenant, also those by a retention limit, newest first."""
         return [Deletion.read(values) for values in self._list("/v1/deletions", "receipts")]
 
     def receipt(self, receipt_id: str) -> SignedReceipt:
@@ -216,16 +240,16 @@ class Connection:
 
     # ---- jobs ----------------------------------------------------------------------------------------------------
 
-    def start_fit(self, data: Images | Sequence[Images], keys: KeysLike, *, progress: Progress | None = None) -> Job:
+    def start_fit(self, data: Labelled, keys: KeysLike, *, progress: Progress | None = None) -> Job:
         """Upload what is missing and queue a training; the same inputs give the same job, also from another machine."""
-        sets = list(data) if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+        sets = self._parts(data)
         if not sets:
             raise InputError("training needs at least one data set; give encrypted images")
         key_file = self.upload_keys(keys, progress=progress)
         files = [self.upload(images, progress=progress) for images in sets]
         inputs = {"data": [file.sha256 for file in files], "keys": key_file.sha256}
         # Not one that contributors append to: what is trained on is what was given, and nothing else.
-        body = {"dataset_id": self._data_set("train", files), "keys_file_id": key_file.id}
+        body = {"dataset_id": self._fixed_set("train", files), "keys_file_id": key_file.id}
         return self._start("train", inputs, body)
 
     def start_predict(
@@ -240,7 +264,7 @@ class Connection:
         return self._start("classify", inputs, body)
 
     def jobs(self) -> list[Job]:
-        """The newest jobs of this token's tenant, as many as the server lists."""
+        """The jobs of this token's tenant, newest first."""
         return [Job.read(values) for values in self._list("/v1/jobs", "jobs")]
 
     def job(self, job_id: str) -> Job:
@@ -281,11 +305,13 @@ class Connection:
         """Have the server stop a job; one that has ended stays as it is."""
         self._http.json("POST", f"/v1/jobs/{job.id}/cancel", idempotent=True, expected=(409,))
 
-    def fit(self, data: Images | Sequence[Images], keys: KeysLike, *, progress: Progress | None = None) -> RemoteFile:
+    def fit(self, data: Labelled, keys: KeysLike, *, progress: Progress | None = None) -> RemoteFile:
         """Train on encrypted images; returns the encrypted model, which stays on the server for `predict`.
 
-        data: one data set or several of one task and key. keys: the owner's evaluation keys. progress: called with a
-        stage and the share of it that is done. Asked again for the same inputs, it goes on with the same job.
+        data: images in one part or several, of one task and key; or a `DataSet` of the server, of which exactly the
+        files that it has now are trained on, whatever is appended meanwhile. keys: the owner's evaluation keys.
+        progress: called with a stage and the share of it that is done. Asked again for the same files, it goes on with
+        the same job.
         """
         return self.wait(self.start_fit(data, keys, progress=progress), progress=progress)
 
@@ -301,7 +327,7 @@ class Connection:
             return Reply.load(path)
 
     def find_model(self, model: ModelLike) -> RemoteFile:
-        """The server's own copy of a model, found by its hash among the results of its newest jobs.
+        """The server's own copy of a model, found by its hash.
 
         Raises ServerError when this server has not trained it, or has deleted it.
         """
@@ -310,24 +336,31 @@ class Connection:
         with _on_disk(model) as path:
             with Reader.open(path, Kind.MODEL, verify=False) as reader:
                 name = reader.name
-            sha256 = sha256_of(path)
-        for job in self.jobs():
-            if job.kind == "train" and job.state == DONE and job.result_id is not None:
-                file = find(self._http, job.result_id)
-                if file is not None and file.sha256 == sha256:
-                    return file
-        raise ServerError(
-            f"{name} is no model that this server has trained for this token lately, or it was deleted there; train it "
-            "with the same server first"
-        )
+            found = [file for file in self.find_files(path) if file.kind == Kind.MODEL.value]
+        if not found:
+            raise ServerError(
+                f"{name} is no model that this server has trained for this token, or it was deleted there; train it with "
+                "the same server first"
+            )
+        return found[0]
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
-    def _list(self, path: str, name: str) -> list[dict[str, Any]]:
-        listed = (self._http.json("GET", path, idempotent=True) or {}).get(name)
-        if not isinstance(listed, list) or not all(isinstance(values, dict) for values in listed):
-            raise ServerError(f"the server does not list its {name}; check that it is a Cipherlens server")
-        return listed
+    def _list(self, path: str, name: str) -> Iterator[dict[str, Any]]:
+        """All that the server lists under a name, each portion of it asked for when it is needed. Raises ServerError."""
+        following = path
+        for _ in range(MOST_PORTIONS):
+            answer = self._http.json("GET", following, idempotent=True) or {}
+            listed, more = answer.get(name), answer.get("next")
+            if not isinstance(listed, list) or not all(isinstance(values, dict) for values in listed):
+                raise ServerError(f"the server does not list its {name}; check that it is a Cipherlens server")
+            yield from listed
+            if more is None:
+                return
+            if not is_hex(more, CURSOR_DIGITS):
+                raise ServerError(f"the server does not say where its {name} go on; check its version")
+            following = f"{path}{'&' if '?' in path else '?'}before={more}"
+        raise ServerError(f"the server's list of {name} does not end; tell the provider")
 
     def _check(self, receipt: SignedReceipt) -> None:
         try:
@@ -343,7 +376,18 @@ class Connection:
         with _on_disk(what) as path:
             return upload(self._http, read_manifest(path, kind), progress)
 
-    def _data_set(self, purpose: str, files: Sequence[RemoteFile]) -> str:
+    def _parts(self, data: Labelled) -> list[Images]:
+        """What is to be trained on, part by part."""
+        if isinstance(data, DataSet):
+            return list(self.data_set_files(data.id))
+        return list(data) if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+
+    def _fixed_set(self, purpose: str, files: Sequence[RemoteFile]) -> str:
+        """A data set of exactly these files. Raises InputError for a file that is named twice."""
+        return self._data_set(purpose, files, exactly=True).id
+
+    def _data_set(self, purpose: str, files: Sequence[RemoteFile], *, exactly: bool = False) -> DataSet:
+        """The data set that was first made of these files for a purpose; with `exactly` one that still has them alone."""
         if len({file.id for file in files}) != len(files):
             raise InputError("the same images are given twice, so they would count twice; give each once")
         inputs = {"purpose": purpose, "data": [file.sha256 for file in files]}
@@ -351,10 +395,11 @@ class Connection:
         for attempt in range(MOST_ATTEMPTS):
             key = idempotency_key("data set", inputs, attempt)
             made = self._http.json("POST", "/v1/datasets", body, idempotent=True, key=key, expected=(409,))
-            if made is not None:
-                return read_id(made, "dataset_id")
+            # It is listed like all others, so somebody may have appended to it, or taken it to another key.
+            if made is not None and not (exactly and made.get("file_ids") != body["file_ids"]):
+                return DataSet.read(made)
         raise ServerError(
-            f"these images were deleted and uploaded again {MOST_ATTEMPTS} times; ask the provider for help"
+            f"the server has no data set of exactly these images after {MOST_ATTEMPTS} tries; ask the provider for help"
         )
 
     def _start(self, kind: str, inputs: Mapping[str, object], body: Mapping[str, object]) -> Job:
@@ -362,8 +407,7 @@ class Connection:
 
         A new one is given back whatever becomes of it: one that fails at once is not started over and over.
         """
-        before = self.jobs()
-        ids, newest = {job.id for job in before}, max((job.created for job in before), default=0.0)
+        newest = next((Job.read(values).created for values in self._list("/v1/jobs", "jobs")), 0.0)
         for attempt in range(MOST_ATTEMPTS):
             key = idempotency_key(kind, inputs, attempt)
             made = self._http.json(
@@ -372,7 +416,7 @@ class Connection:
             if made is None:  # the key belongs to files that have been deleted and uploaded again since
                 continue
             job = self.job(read_id(made, "job_id"))
-            if not job.ended or (job.id not in ids and job.created >= newest):
+            if not job.ended or job.created > newest:
                 return job
             if job.result_id is not None and find(self._http, job.result_id) is not None:
                 return job

@@ -18,6 +18,7 @@ from cipherlens.client.connection import (
     FilePath,
     Images,
     KeysLike,
+    Labelled,
     check_id,
 )
 from cipherlens.client.jobs import idempotency_key, read_number, read_sentence
@@ -138,7 +139,7 @@ class PublishingConnection(Connection):
 
     def publish(
         self,
-        data: Images | Sequence[Images],
+        data: Labelled,
         keys: KeysLike,
         holdout: Images,
         *,
@@ -150,7 +151,8 @@ class PublishingConnection(Connection):
         """Publish a labelled data set to trainers; the same again is the same publication, until it is withdrawn.
 
         Args:
-            data: labelled images, in one part or several; what is uploaded already is not sent again.
+            data: labelled images, in one part or several, or a `DataSet` of the server with exactly the files that it
+                has now; what is uploaded already is not sent again.
             keys: the evaluation keys that submissions are trained with.
             holdout: unlabelled images of yours, which every submission is evaluated on.
             trainers: names of the tenants that the provider may give trainers' tokens for it.
@@ -158,7 +160,7 @@ class PublishingConnection(Connection):
             envelope: the recipes to allow; by default all that the keys carry, with a ridge around the planned one.
             progress: called with a stage and the share of it that is done.
         """
-        sets = list(data) if isinstance(data, Sequence) and not isinstance(data, str) else [data]
+        sets = self._parts(data)
         if not sets:
             raise InputError("a publication needs labelled images; give at least one file of them")
         key_file = self.upload_keys(keys, progress=progress)
@@ -174,7 +176,7 @@ class PublishingConnection(Connection):
             **wanted, "data": [file.sha256 for file in files], "keys": key_file.sha256, "holdout": held_out.sha256,
         }  # fmt: skip
         body = {
-            **wanted, "dataset_id": self._data_set("publish", files), "keys_file_id": key_file.id,
+            **wanted, "dataset_id": self._fixed_set("publish", files), "keys_file_id": key_file.id,
             "holdout_file_id": held_out.id,
         }  # fmt: skip
         for attempt in range(MOST_ATTEMPTS):

@@ -42,12 +42,14 @@ class RemoteFile:
         kind: evaluation_keys, switching_key, images, model or reply.
         size: bytes.
         sha256: of the whole file, 64 hexadecimal digits.
+        images: how many it holds, as the server says; None for files of another kind.
     """
 
     id: str
     kind: str
     size: int
     sha256: str
+    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,9 @@ def upload(http: Http, manifest: Manifest, progress: Progress | None = None) -> 
         file_id, missing = read_id(announced, "file_id"), _missing(announced, len(manifest.pieces))
         _send(http, manifest, file_id, missing, progress)
         # A piece may be missing again: damaged on the server's disk, or removed because nobody touched it for long.
-        if http.json("POST", f"/v1/files/{file_id}/complete", idempotent=True, expected=(409,)) is not None:
-            return RemoteFile(file_id, manifest.kind.value, manifest.size, manifest.sha256)
+        done = http.json("POST", f"/v1/files/{file_id}/complete", idempotent=True, expected=(409,))
+        if done is not None:
+            return RemoteFile(file_id, manifest.kind.value, manifest.size, manifest.sha256, _images(done))
     raise ServerError(f"the server lost pieces of {manifest.path} {ROUNDS} times; tell the provider")
 
 
@@ -182,9 +185,16 @@ def _described(file_id: str, values: dict[str, Any] | None) -> RemoteFile | None
 
 def _file(file_id: str, values: Mapping[str, Any]) -> RemoteFile:
     kind, size, sha256 = values.get("kind"), values.get("size"), values.get("sha256")
-    if not isinstance(kind, str) or type(size) is not int or size < 0 or not _is_hex(sha256, 64):
+    if not isinstance(kind, str) or type(size) is not int or size < 0 or not is_hex(sha256, 64):
         raise ServerError("the server does not describe its file with kind, size and sha256; check its version")
-    return RemoteFile(file_id, kind, size, str(sha256))
+    return RemoteFile(file_id, kind, size, str(sha256), _images(values))
+
+
+def _images(values: Mapping[str, Any]) -> int | None:
+    images = values.get("images")
+    if images is not None and (type(images) is not int or not 0 <= images < 1 << 62):
+        raise ServerError("the server does not say how many images its file holds; check its version")
+    return images
 
 
 def described(values: Mapping[str, Any]) -> RemoteFile:
@@ -251,12 +261,13 @@ def _fetch(http: Http, file: RemoteFile, out: Any, progress: Progress | None) ->
 def read_id(values: Mapping[str, Any] | None, name: str) -> str:
     """An id from a server's answer. It goes into addresses, so it must be 32 hexadecimal digits. Raises ServerError."""
     value = (values or {}).get(name)
-    if not _is_hex(value, 32):
+    if not is_hex(value, 32):
         raise ServerError(f"the server's answer holds no {name}; check that it is a Cipherlens server of this version")
     return str(value)
 
 
-def _is_hex(value: object, digits: int) -> bool:
+def is_hex(value: object, digits: int) -> bool:
+    """Whether something from outside is text of so many hexadecimal digits."""
     return isinstance(value, str) and len(value) == digits and set(value) <= set("0123456789abcdef")
 
 

@@ -14,13 +14,12 @@ from cipherlens.errors import InputError, KeyMismatch
 from cipherlens.learning.encrypted_images import ImagesHeader, check_images
 from cipherlens.service.database import Database, Dataset, DatasetFile, File, new_id
 from cipherlens.service.errors import Conflict, not_found
-from cipherlens.service.files import find_file
+from cipherlens.service.files import file_info, find_file
+from cipherlens.service.paging import portion
 from cipherlens.service.pieces import Store
-from cipherlens.service.schemas import MOST_FILES, DatasetInfo, DatasetView
+from cipherlens.service.schemas import MOST_FILES, DatasetInfo, DatasetList, DatasetView, FileInfo
 from cipherlens.service.tokens import Caller
 from cipherlens.wire.container import Kind, Reader, canonical_json
-
-LISTED = 200
 
 
 class Datasets:
@@ -75,16 +74,25 @@ class Datasets:
         with self._database.reading() as session:
             return _info(session, find_dataset(session, caller, dataset_id))
 
+    def files(self, caller: Caller, dataset_id: str) -> Sequence[FileInfo]:
+        """The files of a data set, all of one moment, in the order in which they were added. Raises NotFound."""
+        member = DatasetFile.file_id == File.id
+        with self._database.reading() as session:
+            mine = DatasetFile.dataset_id == find_dataset(session, caller, dataset_id).id
+            query = select(File).join(DatasetFile, member).where(mine).order_by(DatasetFile.position)
+            return [file_info(file) for file in session.scalars(query)]
+
     def delete(self, caller: Caller, dataset_id: str) -> None:
         """Forget the data set; its files stay until they are deleted themselves. Raises NotFound."""
         with self._database.writing() as session:
             session.delete(find_dataset(session, caller, dataset_id))
 
-    def list(self, caller: Caller) -> list[DatasetInfo]:
-        """The tenant's newest data sets, newest first."""
-        query = select(Dataset).where(Dataset.tenant_id == caller.tenant_id).order_by(Dataset.created.desc())
+    def list(self, caller: Caller, before: str | None = None) -> DatasetList:
+        """The tenant's data sets, newest first, a portion of them."""
+        query = select(Dataset).where(Dataset.tenant_id == caller.tenant_id)
         with self._database.reading() as session:
-            return [_info(session, dataset) for dataset in session.scalars(query.limit(LISTED))]
+            datasets, more = portion(session, query, Dataset.created, Dataset.id, before)
+            return DatasetList(datasets=[_info(session, dataset) for dataset in datasets], next=more)
 
     def view(self, caller: Caller, dataset_id: str) -> DatasetView:
         """What the service can see of a data set's images. Raises NotFound."""

@@ -31,15 +31,15 @@ from cipherlens.service.errors import Conflict, not_found
 from cipherlens.service.files import find_file, split
 from cipherlens.service.identity import Identity
 from cipherlens.service.needs import Need, need_of
+from cipherlens.service.paging import portion
 from cipherlens.service.pieces import Store
-from cipherlens.service.schemas import DeletionOrder, DeletionPlan, ReceiptInfo, Target
+from cipherlens.service.schemas import DeletionOrder, DeletionPlan, ReceiptInfo, ReceiptList, Target
 from cipherlens.service.states import UNFINISHED
 from cipherlens.service.submissions import withdraw_and_cancel
 from cipherlens.service.tokens import Caller
 from cipherlens.wire.container import canonical_json
 from cipherlens.wire.receipt import Deleted, Receipt, SignedReceipt
 
-LISTED = 200
 MOST_OBJECTS = 10_000
 """Of one deletion, so that its receipt stays an answer of a few megabytes."""
 
@@ -153,11 +153,12 @@ class Deletions:
                         self._record(row)
         return SignedReceipt.from_bytes((row.receipt or "").encode())
 
-    def list(self, caller: Caller) -> list[ReceiptInfo]:
-        """The tenant's newest deletions, newest first."""
-        query = select(Deletion).where(Deletion.tenant_id == caller.tenant_id).order_by(Deletion.requested.desc())
+    def list(self, caller: Caller, before: str | None = None) -> ReceiptList:
+        """The tenant's deletions, newest first, a portion of them."""
+        query = select(Deletion).where(Deletion.tenant_id == caller.tenant_id)
         with self._database.reading() as session:
-            return [_info(row) for row in session.scalars(query.limit(LISTED))]
+            deletions, more = portion(session, query, Deletion.requested, Deletion.id, before)
+        return ReceiptList(receipts=[_info(row) for row in deletions], next=more)
 
     def receipt(self, caller: Caller, deletion_id: str) -> SignedReceipt:
         """A receipt of this tenant. Raises NotFound."""

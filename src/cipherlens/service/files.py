@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session, undefer
 
 from cipherlens.errors import CipherlensError, FormatError
@@ -27,8 +27,9 @@ from cipherlens.service.database import (
 )
 from cipherlens.service.errors import Busy, DiskFull, Invalid, QuotaExceeded, TooLarge, not_found
 from cipherlens.service.headers import LARGEST_HEADER, Description, describe_file, describe_header
+from cipherlens.service.paging import portion
 from cipherlens.service.pieces import Incoming, Store
-from cipherlens.service.schemas import Declared, FileInfo, NewFile
+from cipherlens.service.schemas import Declared, FileInfo, FileList, NewFile
 from cipherlens.service.settings import PIECE_BYTES
 from cipherlens.service.tokens import Caller
 from cipherlens.wire.container import Kind
@@ -40,7 +41,6 @@ STRIPES = 16
 TOUCH_SECONDS = 3600.0
 """So often at most it is noted that pieces of an upload still arrive."""
 
-LISTED = 1000
 RESERVE_BYTES = 64 << 20
 """Room on the disk that uploads leave to the database and to results."""
 
@@ -174,11 +174,14 @@ class Files:
         except FileNotFoundError:
             raise not_found("file") from None
 
-    def list(self, caller: Caller) -> list[FileInfo]:
-        """The newest files that the caller may see, newest first."""
-        query = select(File).where(File.tenant_id == caller.tenant_id).order_by(File.created.desc()).limit(LISTED)
+    def list(self, caller: Caller, sha256: str | None = None, before: str | None = None) -> FileList:
+        """The files that the caller may see, newest first, a portion of them; with `sha256` those of these bytes alone."""
+        query = select(File).where(_own(caller))
+        if sha256 is not None:
+            query = query.where(File.sha256 == sha256)
         with self._database.reading() as session:
-            return [file_info(file) for file in session.scalars(query)]
+            files, more = portion(session, query, File.created, File.id, before)
+        return FileList(files=[file_info(file) for file in files], next=more)
 
     def _assemble(self, caller: Caller, file_id: str) -> FileInfo:
         """As `complete`, for who holds the file's stripe."""
@@ -275,6 +278,12 @@ def check_quota(session: Session, tenant_id: str, size: int) -> None:
         )
 
 
+def _own(caller: Caller) -> ColumnElement[bool]:
+    """The files of the caller's tenant; of contributors and trainers those of their space."""
+    mine = File.tenant_id == caller.tenant_id
+    return mine if caller.is_owner else mine & (File.space == caller.space)
+
+
 def find_file(
     session: Session, caller: Caller, file_id: str, *, manifest: bool = False, submitted: bool = False
 ) -> File:
@@ -282,10 +291,8 @@ def find_file(
 
     submitted: to an owner, also the models that trainers submitted to its publications, which it may read.
     """
-    mine = File.tenant_id == caller.tenant_id
-    if not caller.is_owner:
-        mine = mine & (File.space == caller.space)
-    elif submitted:
+    mine = _own(caller)
+    if caller.is_owner and submitted:
         theirs = select(Submission.model_file_id).join(Publication, Publication.id == Submission.publication_id)
         mine = mine | File.id.in_(theirs.where(Publication.tenant_id == caller.tenant_id))
     query = select(File).where(File.id == file_id, mine)

@@ -24,8 +24,9 @@ from cipherlens.service.endings import end_job
 from cipherlens.service.errors import Conflict, NotFound, TooManyJobs, not_found
 from cipherlens.service.files import find_file
 from cipherlens.service.headers import Description
+from cipherlens.service.paging import portion
 from cipherlens.service.pieces import Store
-from cipherlens.service.schemas import ClassifyRecipe, JobInfo, Problem, SwitchRecipe, TrainRecipe
+from cipherlens.service.schemas import ClassifyRecipe, JobInfo, JobList, Problem, SwitchRecipe, TrainRecipe
 from cipherlens.service.states import UNFINISHED
 from cipherlens.service.submissions import go_on, place_of_result
 from cipherlens.service.tokens import Caller
@@ -34,8 +35,6 @@ from cipherlens.wire.disk import file_sha256
 
 MOST_DEATHS = 10
 """Workers that may die on a job, without a checkpoint in between, before it is given up."""
-
-LISTED = 200
 
 AnyRecipe: TypeAlias = TrainRecipe | ClassifyRecipe | SwitchRecipe
 
@@ -99,11 +98,12 @@ class Jobs:
         with self._database.reading() as session:
             return _info(_find(session, caller, job_id))
 
-    def list(self, caller: Caller) -> list[JobInfo]:
-        """The tenant's newest jobs, newest first."""
-        query = select(Job).where(Job.tenant_id == caller.tenant_id).order_by(Job.created.desc()).limit(LISTED)
+    def list(self, caller: Caller, before: str | None = None) -> JobList:
+        """The tenant's jobs, newest first, a portion of them."""
+        query = select(Job).where(Job.tenant_id == caller.tenant_id)
         with self._database.reading() as session:
-            return [_info(job) for job in session.scalars(query)]
+            jobs, more = portion(session, query, Job.created, Job.id, before)
+        return JobList(jobs=[_info(job) for job in jobs], next=more)
 
     def cancel(self, caller: Caller, job_id: str) -> JobInfo:
         """Stop a job; one that has ended stays as it is. Raises NotFound."""

@@ -32,11 +32,13 @@ from cipherlens.service.datasets import dataset_files, find_dataset
 from cipherlens.service.errors import Conflict, Invalid, OutsideEnvelope, TooManySubmissions, not_found
 from cipherlens.service.files import check_quota, find_file
 from cipherlens.service.jobs import check_job_quota
+from cipherlens.service.paging import portion
 from cipherlens.service.pieces import Store
 from cipherlens.service.schemas import (
     NewPublication,
     Problem,
     PublicationInfo,
+    PublicationList,
     PublishedEnvelope,
     Scoreboard,
     ScoreboardRow,
@@ -197,12 +199,12 @@ class Publications:
 
     # ---- both -----------------------------------------------------------------------------------------------------
 
-    def published(self, caller: Caller) -> list[PublicationInfo]:
-        """The owner's publications, newest first; for a trainer its own one."""
-        query = select(Publication).order_by(Publication.created.desc())
+    def published(self, caller: Caller, before: str | None = None) -> PublicationList:
+        """The owner's publications, newest first, a portion of them; for a trainer its own one."""
         mine = Publication.tenant_id == caller.tenant_id if caller.is_owner else Publication.id == caller.publication_id
         with self._database.reading() as session:
-            return [_info(session, caller, publication) for publication in session.scalars(query.where(mine))]
+            found, more = portion(session, select(Publication).where(mine), Publication.created, Publication.id, before)
+            return PublicationList(publications=[_info(session, caller, one) for one in found], next=more)
 
     def info(self, caller: Caller, publication_id: str) -> PublicationInfo:
         """One publication. Raises NotFound."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cipherlens.learning.chebyshev import MAX_STEPS
+from cipherlens.service.paging import CURSOR_DIGITS
 from cipherlens.service.settings import PIECE_BYTES
 
 MOST_PIECES = 1 << 16
@@ -14,6 +15,7 @@ MOST_FILES = 1 << 10
 
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="32 hexadecimal digits")]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256, 64 hexadecimal digits")]
+Cursor = Annotated[str, Field(pattern=f"^[0-9a-f]{{{CURSOR_DIGITS}}}$", description="The `next` of an earlier answer")]
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
@@ -21,6 +23,24 @@ class Message(BaseModel):
     """What every message obeys: exact types, no further fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Portion(Message):
+    """A part of a list; `next` is to be asked for as `before` to go on behind it, and null at the end."""
+
+    next: Cursor | None
+
+
+class Place(Message):
+    """Where a list is to begin: at its newest entry, or behind what an earlier answer held."""
+
+    before: Cursor | None = None
+
+
+class FileFilter(Place):
+    """Which files are to be listed: all, or those of these bytes."""
+
+    sha256: Digest | None = None
 
 
 class NewFile(Message):
@@ -62,7 +82,7 @@ class FileInfo(Message):
     created: float
 
 
-class FileList(Message):
+class FileList(Portion):
     """The tenant's files, newest first."""
 
     files: list[FileInfo]
@@ -91,7 +111,13 @@ class DatasetInfo(Message):
     created: float
 
 
-class DatasetList(Message):
+class DatasetFiles(Message):
+    """The files of a data set, all of them, in the order in which they were added."""
+
+    files: list[FileInfo]
+
+
+class DatasetList(Portion):
     """The tenant's data sets, newest first."""
 
     datasets: list[DatasetInfo]
@@ -193,8 +219,8 @@ class JobInfo(Message):
     finished: float | None
 
 
-class JobList(Message):
-    """The newest jobs, newest first."""
+class JobList(Portion):
+    """The tenant's jobs, newest first."""
 
     jobs: list[JobInfo]
 
@@ -252,7 +278,7 @@ class ReceiptInfo(Message):
     erased: float | None
 
 
-class ReceiptList(Message):
+class ReceiptList(Portion):
     """The tenant's deletions, newest first."""
 
     receipts: list[ReceiptInfo]
@@ -355,7 +381,7 @@ class PublicationInfo(Message):
     withdrawn: float | None
 
 
-class PublicationList(Message):
+class PublicationList(Portion):
     """Publications, newest first."""
 
     publications: list[PublicationInfo]

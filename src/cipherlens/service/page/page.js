@@ -128,7 +128,18 @@ function tally() {
   at("queued").textContent = jobs.filter((job) => job.state === "queued").length;
 }
 
-function showJobs(jobs, signal) {
+// The newest, and further back only as long as jobs that have not ended are missing.
+async function listJobs(unfinished, signal) {
+  const answer = await get("v1/jobs", signal);
+  while (answer.next !== null && answer.jobs.filter((job) => UNFINISHED.includes(job.state)).length < unfinished) {
+    const more = await get(`v1/jobs?before=${answer.next}`, signal);
+    answer.jobs.push(...more.jobs);
+    answer.next = more.next;
+  }
+  return answer;
+}
+
+function showJobs({ jobs, next }, signal) {
   const listed = jobs.filter((job, i) => i < MOST_JOBS || UNFINISHED.includes(job.state));
   const ids = new Set(listed.map((job) => job.job_id));
   for (const id of shown.keys()) if (!ids.has(id)) { shown.delete(id); latest.delete(id); }
@@ -139,6 +150,7 @@ function showJobs(jobs, signal) {
   const list = at("jobs"), items = listed.map((job) => shown.get(job.job_id));
   if (items.length !== list.children.length || items.some((item, i) => list.children[i] !== item)) list.replaceChildren(...items);
   at("no-jobs").hidden = items.length > 0;
+  at("more-jobs").hidden = next === null && listed.length === jobs.length;
   tally();
 }
 
@@ -170,8 +182,8 @@ async function follow(id, signal) {
 
 const views = new Map(); // what was last asked of each data set, by its files
 
-async function showSets(sets, signal) {
-  const listed = sets.slice(0, MOST_SETS);
+async function showSets({ datasets, next }, signal) {
+  const listed = datasets.slice(0, MOST_SETS);
   const items = [];
   for (const set of listed) {
     const files = set.file_ids.join();
@@ -186,6 +198,7 @@ async function showSets(sets, signal) {
   }
   at("sets").replaceChildren(...items);
   at("no-sets").hidden = items.length > 0;
+  at("more-sets").hidden = next === null && listed.length === datasets.length;
 }
 
 function describe(view) {
@@ -219,11 +232,12 @@ function describe(view) {
 async function look(signal) {
   while (!signal.aborted) {
     try {
-      const [usage, jobs, sets] = await Promise.all(["v1/usage", "v1/jobs", "v1/datasets"].map((path) => get(path, signal)));
+      const usage = await get("v1/usage", signal);
       if (usage === null) { leave("This token is not an owner’s; only owners have a page here."); return; }
+      const [jobs, sets] = await Promise.all([listJobs(usage.unfinished_jobs, signal), get("v1/datasets", signal)]);
       showUsage(usage);
-      showJobs(jobs.jobs, signal);
-      await showSets(sets.datasets, signal);
+      showJobs(jobs, signal);
+      await showSets(sets, signal);
       at("enter").hidden = true;
       at("inside").hidden = false;
     } catch (error) {

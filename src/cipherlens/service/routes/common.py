@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from fastapi import Depends, Header, Request, Security
+from fastapi import Depends, Header, Query, Request, Security
 from fastapi.security import HTTPBearer
 
 from cipherlens.service.errors import Invalid, not_found
-from cipherlens.service.schemas import Failure
+from cipherlens.service.schemas import Failure, Place
 from cipherlens.service.tokens import Caller
 
 if TYPE_CHECKING:
@@ -96,5 +96,6 @@ Sender = Annotated[Caller, Depends(sender)]
 Recipient = Annotated[Caller, Depends(recipient)]
 Trainer = Annotated[Caller, Depends(trainer)]
 _key = Header(alias="Idempotency-Key", json_schema_extra={"pattern": f"^{_KEY}$"})
+From = Annotated[Place, Query()]
 IdempotencyKey = Annotated[str | None, _key]
 NeededIdempotencyKey = Annotated[str, _key]

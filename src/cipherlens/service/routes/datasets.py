@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from cipherlens.service.routes.common import (
     REFUSALS,
+    From,
     IdempotencyKey,
     Owner,
     Sender,
@@ -14,7 +15,7 @@ from cipherlens.service.routes.common import (
     idempotency_key,
     services,
 )
-from cipherlens.service.schemas import Addition, DatasetInfo, DatasetList, DatasetView, NewDataset
+from cipherlens.service.schemas import Addition, DatasetFiles, DatasetInfo, DatasetList, DatasetView, NewDataset
 
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"], responses=REFUSALS)
 
@@ -28,9 +29,9 @@ def create(request: Request, caller: Owner, wanted: NewDataset, key: Idempotency
 
 
 @router.get("")
-def datasets(request: Request, caller: Owner) -> DatasetList:
-    """The newest data sets."""
-    return DatasetList(datasets=services(request).datasets.list(caller))
+def datasets(request: Request, caller: Owner, place: From) -> DatasetList:
+    """The data sets, newest first, a portion at a time."""
+    return services(request).datasets.list(caller, place.before)
 
 
 @router.post("/{dataset_id}/append")
@@ -43,6 +44,12 @@ def append(request: Request, caller: Sender, dataset_id: str, addition: Addition
 def info(request: Request, caller: Owner, dataset_id: str) -> DatasetInfo:
     """What a data set holds."""
     return services(request).datasets.info(caller, checked(dataset_id, "data set"))
+
+
+@router.get("/{dataset_id}/files")
+def files(request: Request, caller: Owner, dataset_id: str) -> DatasetFiles:
+    """The files of a data set, in the order in which they are trained on."""
+    return DatasetFiles(files=list(services(request).datasets.files(caller, checked(dataset_id, "data set"))))
 
 
 @router.get("/{dataset_id}/view")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from cipherlens.service.routes.common import REFUSALS, Owner, about, checked, services
+from cipherlens.service.routes.common import REFUSALS, From, Owner, about, checked, services
 from cipherlens.service.schemas import DeletionOrder, DeletionPlan, ReceiptAnswer, ReceiptList, Target
 from cipherlens.wire.receipt import SignedReceipt
 
@@ -24,9 +24,9 @@ def delete(request: Request, caller: Owner, order: DeletionOrder) -> ReceiptAnsw
 
 
 @router.get("")
-def receipts(request: Request, caller: Owner) -> ReceiptList:
-    """The newest deletions, also those by a retention limit."""
-    return ReceiptList(receipts=services(request).deletions.list(caller))
+def receipts(request: Request, caller: Owner, place: From) -> ReceiptList:
+    """The deletions, also those by a retention limit, newest first, a portion at a time."""
+    return services(request).deletions.list(caller, place.before)
 
 
 @router.get("/{receipt_id}")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -25,7 +25,7 @@ from cipherlens.service.routes.common import (
     checked,
     services,
 )
-from cipherlens.service.schemas import Declared, Failure, FileInfo, FileList, NewFile
+from cipherlens.service.schemas import Declared, Failure, FileFilter, FileInfo, FileList, NewFile
 from cipherlens.service.tokens import Caller, still_valid
 
 router = APIRouter(prefix="/v1/files", tags=["files"], responses=REFUSALS)
@@ -54,9 +54,9 @@ def declare(request: Request, caller: Sender, wanted: NewFile) -> Declared:
 
 
 @router.get("")
-def listing(request: Request, caller: Owner) -> FileList:
-    """The newest files."""
-    return FileList(files=services(request).files.list(caller))
+def listing(request: Request, caller: Owner, wanted: Annotated[FileFilter, Query()]) -> FileList:
+    """The files, newest first, a portion at a time; with `sha256` those of these bytes, of which each sender has one."""
+    return services(request).files.list(caller, wanted.sha256, wanted.before)
 
 
 @router.put("/{file_id}/pieces/{index}", status_code=204, openapi_extra=PIECE)

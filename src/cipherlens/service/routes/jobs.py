@@ -14,6 +14,7 @@ from cipherlens.errors import CipherlensError
 from cipherlens.service.routes.common import (
     REFUSALS,
     Answers,
+    From,
     NeededIdempotencyKey,
     Owner,
     about,
@@ -43,9 +44,9 @@ def submit(request: Request, caller: Owner, recipe: Recipe, key: NeededIdempoten
 
 
 @router.get("")
-def jobs(request: Request, caller: Owner) -> JobList:
-    """The newest jobs."""
-    return JobList(jobs=services(request).jobs.list(caller))
+def jobs(request: Request, caller: Owner, place: From) -> JobList:
+    """The jobs, newest first, a portion at a time."""
+    return services(request).jobs.list(caller, place.before)
 
 
 @router.get("/{job_id}")

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from cipherlens.service.errors import not_found
 from cipherlens.service.routes.common import (
     REFUSALS,
+    From,
     NeededIdempotencyKey,
     Owner,
     Recipient,
@@ -41,9 +42,9 @@ def publish(request: Request, caller: Owner, wanted: NewPublication, key: Needed
 
 
 @router.get("")
-def publications(request: Request, caller: Recipient) -> PublicationList:
-    """The owner's publications, or the one that a trainer's token is for."""
-    return PublicationList(publications=services(request).publications.published(caller))
+def publications(request: Request, caller: Recipient, place: From) -> PublicationList:
+    """The owner's publications, newest first, a portion at a time, or the one that a trainer's token is for."""
+    return services(request).publications.published(caller, place.before)
 
 
 @router.get("/{publication_id}")
