@@ -324,7 +324,7 @@ def test_only_ciphertexts_and_evaluation_keys_leave(
 
 
 def test_other_files_and_objects_are_refused(work: Workflow, service: FakeService, server: Connection) -> None:
-    with pytest.raises(FormatError, match="evaluation keys is needed"):
+    with pytest.raises(FormatError, match="should hold evaluation keys"):
         server.upload_keys(work / "data.cl")
     with pytest.raises(FormatError, match="Cipherlens"):
         server.upload(next((work / "train").rglob("*.png")))

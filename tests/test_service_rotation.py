@@ -193,7 +193,9 @@ def test_retiring_the_old_key_takes_everything_under_it_and_nothing_else(service
 
 def test_the_command(service: Service, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with connected(service, "typed") as (connection, owner):
-        data_set = connection.create_data_set([connection.upload(world.parts[0])])
+        files = [connection.upload(part) for part in world.parts[:2]]
+        data_set = connection.create_data_set(files)
+        connection.create_data_set(files[1:])  # which needs the second one
         (tmp_path / "token").write_text(token(service.data, "typed"))
         key = ("--switching-key", str(world.key))
         there = ("switch", *key, "--server", service.url, "--token-file", str(tmp_path / "token"))
@@ -206,7 +208,13 @@ def test_the_command(service: Service, world: World, tmp_path: Path, capsys: pyt
             assert main(wrong) == 1
             assert "--data" in capsys.readouterr().err
         assert main((*there, "--data-set", data_set, "--json")) == 0
-        assert json.loads(capsys.readouterr().out)["key_id"] == world.new_id == look(owner, data_set)["key_id"]
+        said = json.loads(capsys.readouterr().out)
+        assert said["key_id"] == world.new_id == look(owner, data_set)["key_id"]
+        assert (said["old_files_deleted"], said["old_files_kept"]) == (1, 1)
+        assert owner.ask("GET", f"/v1/files/{files[0].id}/info").status_code == 404
+        assert owner.download(files[1].id) == world.parts[1].read_bytes()
+        assert main((*there, "--data-set", data_set)) == 0
+        assert "it was under that key already" in capsys.readouterr().out
 
 
 def test_a_service_that_is_killed_goes_on(service: Service, world: World) -> None:

@@ -134,17 +134,27 @@ def switch(
 
 def _switch_remotely(remote: Remote, data_set: str, switching_key: Path, keep_old: bool, output: Output) -> None:
     with remote.connect() as server, output.progress("reading") as bar:
+        before = server.data_set_files(data_set)
         key_id = server.rotate(data_set, switching_key, keep_old=keep_old, progress=bar.share)
-    old = "stay" if keep_old else "are deleted unless other data sets or jobs need them"
-    output.facts(
-        [
-            (
-                f"data set {data_set[:8]}",
-                f"under the key {key_id[:8]}; its old files {old}, the switching key is deleted there",
-            )
-        ]
-    )
-    output.finish({"command": "switch", "server": remote.url, "data_set": data_set, "key_id": key_id})
+        now = {file.id for file in server.data_set_files(data_set)}
+        old = [file for file in before if file.id not in now]
+        there = {file.id for file in server.files()} if old else set()
+    kept = sum(file.id in there for file in old)
+    gone = len(old) - kept
+    facts = [(f"data set {data_set[:8]}", f"under the key {key_id[:8]}")]
+    if not old:
+        facts.append(("old files", "none: it was under that key already"))
+    else:
+        why = "" if keep_old or not kept else ": another data set, a publication or a job needs them, see `delete`"
+        facts.append(("old files", f"{gone:,} deleted, {kept:,} kept under the old key{why}"))
+    facts.append(("switching key", "deleted there"))
+    output.facts(facts)
+    output.finish(
+        {
+            "command": "switch", "server": remote.url, "data_set": data_set, "key_id": key_id, "old_files_deleted": gone,
+            "old_files_kept": kept,
+        }
+    )  # fmt: skip
 
 
 def _switch_file(data: Path, switching_key: Path, out: Path, threads: int | None, output: Output) -> None:

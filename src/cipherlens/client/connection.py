@@ -371,7 +371,9 @@ class Connection:
     def _upload(self, what: Images | KeysLike, kind: Kind, progress: Progress | None) -> RemoteFile:
         if isinstance(what, RemoteFile):
             if what.kind != kind.value:
-                raise FormatError(f"that file on the server holds {what.kind}, but {kind.words} is needed here")
+                raise FormatError(
+                    f"that file on the server holds {what.kind}, but should hold {kind.words}; name another"
+                )
             return what
         with _on_disk(what) as path:
             return upload(self._http, read_manifest(path, kind), progress)

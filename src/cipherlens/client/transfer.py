@@ -295,4 +295,4 @@ def _check_kind(kind: Kind, expected: Kind | None, path: Path) -> None:
             f"{path} holds {kind.words}, which a server is never given; upload encrypted images or evaluation keys"
         )
     if expected is not None and kind is not expected:
-        raise FormatError(f"{path} holds {kind.words}, but {expected.words} is needed here; name the right file")
+        raise FormatError(f"{path} holds {kind.words}, but should hold {expected.words}; name the right file")
