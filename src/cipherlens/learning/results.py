@@ -25,6 +25,9 @@ Packed = NDArray[np.uint8]
 TABLE_LEVEL = 1
 """Tables that are only decrypted keep two primes: enough for their values, and a decryption uses no more."""
 
+HEADER_BYTES = 1 << 16
+"""More than the header of a model or reply takes, where a file's size is told in advance."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel(NotebookRepr):
@@ -179,6 +182,22 @@ def table_levels(task: PublicTask, *, lowered: bool) -> dict[str, int]:
 def score_bytes(task: PublicTask) -> int:
     """Packed bytes of one ciphertext of scores."""
     return task.parameters.ciphertext_bytes(task.circuit.score_level, 2)
+
+
+def model_bytes(task: PublicTask) -> int:
+    """Bytes of a model's file at most."""
+    return HEADER_BYTES + _tables_bytes(task, lowered=False)
+
+
+def reply_bytes(task: PublicTask, images: int, names: int) -> int:
+    """Bytes of a reply's file at most. task: of the model. names: bytes of the queries' sealed names."""
+    scores = task.circuit.layout.ciphertexts(images) * score_bytes(task)
+    return HEADER_BYTES + _tables_bytes(task, lowered=True) + scores + names
+
+
+def _tables_bytes(task: PublicTask, *, lowered: bool) -> int:
+    levels = table_levels(task, lowered=lowered).values()
+    return sum(task.parameters.ciphertext_bytes(level, 2) for level in levels)
 
 
 def read_counts(reader: Reader, task: PublicTask) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cipherlens.errors import CipherlensError, PlanError, ServerError
 from cipherlens.learning.encrypted_images import EncryptedImages, ImagesHeader, look_at_images, same_task
-from cipherlens.learning.results import TrainedModel
+from cipherlens.learning.results import TrainedModel, model_bytes, reply_bytes
 from cipherlens.learning.task import PublicTask
 from cipherlens.planning.cost import classifying_memory, training_memory
 from cipherlens.scheme.engine import Engine, usable_cores
@@ -25,7 +25,7 @@ from cipherlens.service.audit import Audit
 from cipherlens.service.checkpoints import FileCheckpoints
 from cipherlens.service.database import Database, new_id
 from cipherlens.service.deletion import Deletions
-from cipherlens.service.errors import Unavailable, disk_full
+from cipherlens.service.errors import QuotaExceeded, Unavailable, disk_full
 from cipherlens.service.headers import Description
 from cipherlens.service.identity import Identity
 from cipherlens.service.jobs import Claim, Jobs
@@ -186,7 +186,12 @@ class Worker:
         make_folder(path.parent)
         result.replace(path)
         sync_folder(path.parent)
-        if not self._jobs.finish(claim, about, file_id):
+        try:
+            kept = self._jobs.finish(claim, about, file_id)
+        except QuotaExceeded:
+            self._store.remove(claim.tenant_id, file_id)
+            raise
+        if not kept:
             self._store.remove(claim.tenant_id, file_id)
             raise Lost
 
@@ -201,6 +206,7 @@ class Worker:
         found = [self._header(claim, file_id) for file_id in claim.inputs["data"]]
         same_task((f"data set {i + 1}", f.task, f.key_id) for i, f in enumerate(found))
         task = found[0].task if claim.recipe is None else claim.recipe.applied(found[0].task)
+        self._jobs.require_room(claim, model_bytes(task))
         images = sum(f.images for f in found)
         room = self._room(training_memory(task, images, self._threads) + sum(f.resident_bytes for f in found))
         sets = [self._images(claim, file_id) for file_id in claim.inputs["data"]]
@@ -223,6 +229,7 @@ class Worker:
         model, [query_id] = TrainedModel.load(self._path(claim, claim.inputs["model"][0])), claim.inputs["query"]
         task, found = model.task, self._header(claim, query_id)
         same_task([("the model", task, model.key_id), ("the query", found.task, found.key_id)], any_recipe=True)
+        self._jobs.require_room(claim, reply_bytes(task, found.images, found.names))
         room = self._room(classifying_memory(task, self._threads) + found.resident_bytes)
         query = self._images(claim, query_id)
         engine, keys = self._evaluation(claim, task, room, task.circuit.score_requests())
