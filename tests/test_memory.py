@@ -1,4 +1,4 @@
-"""Memory of encrypting into a file and of training, which must not depend on the number of images."""
+"""Memory of encrypting into a file, training and classifying, which must not depend on the number of images."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ import cipherlens as cl
 
 FEW, MANY = 1_280, 12_800
 """10 and 100 ciphertexts of 128 rows."""
+
+QUERIES = 64_000
+"""500 ciphertexts, whose scores take 44 MB."""
 
 MOST_GROWTH = 16e6
 """Bytes. The 90 ciphertexts more take 18 MB in the file and 70 MB expanded; labels and names take 6, and
@@ -50,3 +53,11 @@ def test_memory_does_not_depend_on_the_number_of_images(tmp_path: Path) -> None:
     assert (tmp_path / f"{MANY}.cl").stat().st_size > 8 * (tmp_path / f"{FEW}.cl").stat().st_size > 1e6
     assert encrypting[1] - encrypting[0] < MOST_GROWTH
     assert training[1] - training[0] < MOST_GROWTH
+    classifying = []
+    for n in (FEW, QUERIES):
+        np.save(tmp_path / "rows.npy", np.resize(rows, (n, 3)))
+        peak(tmp_path, "encrypt", "--task", "task.cl", "--keys", "KEYS", "--images", "rows.npy", "--out", "query.cl")
+        files = ("--model", "model.cl", "--data", "query.cl", "--evaluation-keys", "KEYS/evaluation.cl")
+        classifying.append(peak(tmp_path, "classify", *files, "--out", f"{n}-reply.cl"))
+    assert (tmp_path / f"{QUERIES}-reply.cl").stat().st_size > 2 * MOST_GROWTH
+    assert classifying[1] - classifying[0] < MOST_GROWTH

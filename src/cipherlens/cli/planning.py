@@ -210,7 +210,7 @@ def _show(output: Output, task: Task, files: list[tuple[str, str]]) -> None:
 
 
 def _fits(output: Output, cost: Cost, usage: Usage) -> dict[str, object]:
-    """Say whether a server has room for a task: all that is uploaded and every reply, and a training's memory."""
+    """Say whether a server has room for a task: all that is uploaded and every reply, and a job's memory."""
     images = math.ceil((cost.images + cost.queries) * cost.image_bytes)
     needed = images + cost.evaluation_key_bytes + math.ceil(cost.queries * cost.reply_bytes)
     free = max(0, usage.quota - usage.stored)

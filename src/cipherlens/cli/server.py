@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cipherlens.learning.recipes import Recipe
     from cipherlens.learning.results import Reply, TrainedModel
     from cipherlens.scheme.engine import Engine
+    from cipherlens.scheme.keys import EvaluationKeys
     from cipherlens.server.shards import Cluster
 
 _data = typer.Option(
@@ -102,6 +103,7 @@ def classify(
 
     With --server, a machine that runs `cipherlens serve` does it, with a model that was trained there.
     """
+    from cipherlens.server import classify_to_file
     from cipherlens.wire.container import Kind
 
     output = Output(as_json)
@@ -112,11 +114,14 @@ def classify(
         return
     check_output(out, [model, data, evaluation_keys], Kind.REPLY)
     with output.progress("reading") as bar:
-        reply, engine = classify_files(model, data, evaluation_keys, threads, bar, cluster)
-    reply.save(out)
+        trained, images, engine, keys = _to_classify(model, data, evaluation_keys, threads, bar)
+        with _opened(cluster, bar) as machines:
+            classify_to_file(
+                out, trained, images, keys, threads=threads, progress=bar.share, engine=engine, cluster=machines
+            )
     written = out.stat().st_size
-    output.facts([(str(out), f"scores of {plural(reply.images, 'image')}, {size(written)}, encrypted")])
-    _finish(output, "classify", out, engine, reply, reply.images, threads)
+    output.facts([(str(out), f"scores of {plural(images.images, 'image')}, {size(written)}, encrypted")])
+    _finish(output, "classify", out, engine, trained, images.images, threads)
 
 
 @command
@@ -160,7 +165,7 @@ def recompute(
             if model is None:
                 again: TrainedModel | Reply = train_files(data, evaluation_keys, threads, bar, recipe=recipe)[0]
             else:
-                again = classify_files(model, data[0], evaluation_keys, threads, bar)[0]
+                again = _classify_again(model, data[0], evaluation_keys, threads, bar)
         verdict = compare(path, claimed, again)
     if verdict.identical:
         output.say(f"identical: {result} is what its inputs give, byte for byte")
@@ -239,14 +244,21 @@ def train_files(
     return model, engine
 
 
-def classify_files(
-    model: Path, data: Path, evaluation_keys: Path, threads: int | None, bar: Bar, cluster: str | None = None
-) -> tuple[Reply, Engine]:
-    """Classify a file of encrypted images. Raises what `cipherlens.server.classify`, `open_cluster` and reading raise."""
+def _classify_again(model: Path, data: Path, evaluation_keys: Path, threads: int | None, bar: Bar) -> Reply:
+    """A reply to compare with, in memory. Raises what `cipherlens.server.classify` and reading raise."""
+    from cipherlens.server import classify as classify_images
+
+    trained, images, engine, keys = _to_classify(model, data, evaluation_keys, threads, bar)
+    return classify_images(trained, images, keys, threads=threads, progress=bar.share, engine=engine)
+
+
+def _to_classify(
+    model: Path, data: Path, evaluation_keys: Path, threads: int | None, bar: Bar
+) -> tuple[TrainedModel, EncryptedImages, Engine, EvaluationKeys]:
+    """What `cipherlens.server.classify` takes, from files. Raises KeyMismatch and what reading raises."""
     from cipherlens.learning.encrypted_images import EncryptedImages, same_task
     from cipherlens.learning.results import TrainedModel
     from cipherlens.scheme.engine import Engine
-    from cipherlens.server import classify as classify_images
     from cipherlens.wire.keys import read_evaluation_keys
 
     trained, images = TrainedModel.load(model), EncryptedImages.load(data)
@@ -254,11 +266,7 @@ def classify_files(
     engine = Engine(trained.task.parameters)
     bar.stage("reading keys")
     keys = read_evaluation_keys(evaluation_keys, engine, trained.task.circuit.score_requests(), threads=threads)
-    with _opened(cluster, bar) as machines:
-        reply = classify_images(
-            trained, images, keys, threads=threads, progress=bar.share, engine=engine, cluster=machines
-        )
-    return reply, engine
+    return trained, images, engine, keys
 
 
 def _check_place(server: str | None, cluster: str | None) -> None:
@@ -282,7 +290,7 @@ def _opened(cluster: str | None, bar: Bar) -> AbstractContextManager[Cluster | N
 
 
 def _finish(
-    output: Output, name: str, out: Path, engine: Engine, result: TrainedModel | Reply, images: int, threads: int | None
+    output: Output, name: str, out: Path, engine: Engine, model: TrainedModel, images: int, threads: int | None
 ) -> None:
     """What both commands say of their run."""
     from cipherlens.scheme.engine import usable_cores
@@ -296,8 +304,8 @@ def _finish(
         {
             "command": name,
             "out": str(out),
-            "task_id": result.task.id,
-            "key_id": result.key_id,
+            "task_id": model.task.id,
+            "key_id": model.key_id,
             "images": images,
             "bytes": out.stat().st_size,
             "kernel": engine.kernel,

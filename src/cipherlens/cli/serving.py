@@ -72,7 +72,7 @@ def serve(
     ] = False,
     cluster: ClusterName = None,
     job_memory: Annotated[
-        str, typer.Option("--job-memory", metavar="SIZE", help="Refuse trainings that would take more, by forecast.")
+        str, typer.Option("--job-memory", metavar="SIZE", help="Refuse jobs that would take more, by forecast.")
     ] = "16GB",
     upload_days: Annotated[
         float, typer.Option("--upload-days", help="Forget an upload that nobody touched for so long.")

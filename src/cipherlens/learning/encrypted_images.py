@@ -93,8 +93,10 @@ class EncryptedImages(NotebookRepr):
         """
         if self.labels is None:
             raise InputError("these images carry no labels; encrypt them with labels to train on them")
-        present = self.labels[self.labels >= 0]
-        return np.bincount(present, minlength=self.task.spec.classes).astype(np.int64)
+        counts = np.zeros(self.task.spec.classes, np.int64)
+        for row in self.labels:  # one ciphertext's at a time, as counting takes copies
+            counts += np.bincount(row[row >= 0], minlength=len(counts))
+        return counts
 
     def batch(self, engine: Engine, index: int) -> Batch:
         """One ciphertext, expanded, with its labels.
@@ -146,7 +148,7 @@ class EncryptedImages(NotebookRepr):
         about = check_images(reader)
         labels = None
         if about.labelled:
-            labels = reader.read("labels").astype(np.int32)
+            labels = reader.read("labels").astype(np.int32, copy=False)
             _check_labels(labels, about.images, about.task)
         sealed = reader.read("names").tobytes()
         rows = _FileRows(reader, "seeds" if about.seeded else "uniform")
@@ -155,13 +157,24 @@ class EncryptedImages(NotebookRepr):
 
 @dataclass(frozen=True)
 class ImagesHeader:
-    """What the header of a file of kind IMAGES says; the fields are those of `EncryptedImages`."""
+    """What the header of a file of kind IMAGES says; the fields are those of `EncryptedImages`.
+
+    names: bytes of the sealed names.
+    """
 
     task: PublicTask
     key_id: str
     images: int
     seeded: bool
     labelled: bool
+    names: int
+
+    @property
+    def resident_bytes(self) -> int:
+        """What `EncryptedImages.load` holds in memory at most: the labels, and the names twice while it reads them."""
+        layout = self.task.circuit.layout
+        labels = np.dtype(np.int32).itemsize * layout.ciphertexts(self.images) * layout.images
+        return (labels if self.labelled else 0) + 2 * self.names
 
 
 def check_images(reader: Reader) -> ImagesHeader:
@@ -177,9 +190,15 @@ def check_images(reader: Reader) -> ImagesHeader:
     expected = _shapes(task, task.circuit.layout.ciphertexts(images), seeded, labelled)
     for name, (dtype, shape) in expected.items():
         reader.expect(name, dtype, shape)
-    reader.expect("names", np.uint8, (None,))
+    names = reader.expect("names", np.uint8, (None,))[0]
     reader.expect_only([*expected, "names"])
-    return ImagesHeader(task, key_id, images, seeded, labelled)
+    return ImagesHeader(task, key_id, images, seeded, labelled, names)
+
+
+def look_at_images(path: str | os.PathLike[str]) -> ImagesHeader:
+    """The header of a file of kind IMAGES, without its body. Raises as `check_images`."""
+    with Reader.open(Path(path), Kind.IMAGES, verify=False) as reader:
+        return check_images(reader)
 
 
 def _check_labels(labels: NDArray[np.int32], images: int, task: PublicTask) -> None:

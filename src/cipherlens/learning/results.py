@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,9 @@ Packed = NDArray[np.uint8]
 
 TABLE_LEVEL = 1
 """Tables that are only decrypted keep two primes: enough for their values, and a decryption uses no more."""
+
+HEADER_BYTES = 1 << 16
+"""More than the header of a model or reply takes, where a file's size is told in advance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +76,10 @@ class TrainedModel(NotebookRepr):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file of kind MODEL."""
         header = {**task_header(self.task, self.key_id), "counts": self.counts.tolist()}
-        _write(path, Kind.MODEL, header, dict(self.tables))
+        shapes = {name: (table.dtype.type, table.shape) for name, table in self.tables.items()}
+        with Writer(Path(path), Kind.MODEL, header, shapes) as writer:
+            for name, table in self.tables.items():
+                writer.write(name, table)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TrainedModel:
@@ -115,9 +121,7 @@ class Reply(NotebookRepr):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file of kind REPLY."""
-        header = {**task_header(self.task, self.key_id), "counts": self.counts.tolist(), "images": self.images}
-        tensors = {**self.tables, "scores": self.scores, "names": np.frombuffer(self.names, np.uint8)}
-        _write(path, Kind.REPLY, header, tensors)
+        write_reply(path, self.task, self.key_id, self.counts, self.images, [self.scores], self.tables, self.names)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Reply:
@@ -130,6 +134,31 @@ class Reply(NotebookRepr):
             reader.expect("names", np.uint8, (None,))
             tables = _read_tables(reader, table_levels(task, lowered=True), task, {"scores", "names"})
             return cls(task, key_id, counts, images, reader.read("scores"), tables, reader.read("names").tobytes())
+
+
+def write_reply(
+    path: str | os.PathLike[str],
+    task: PublicTask,
+    key_id: str,
+    counts: NDArray[np.int64],
+    images: int,
+    scores: Iterable[Packed],
+    tables: Mapping[str, Packed],
+    names: bytes,
+) -> None:
+    """Write a file of kind REPLY. The arguments are the fields of `Reply`, but for the scores.
+
+    scores: uint8 (some, bytes) of consecutive ciphertexts, which go to the disk as they come.
+    """
+    header = {**task_header(task, key_id), "counts": counts.tolist(), "images": images}
+    whole = {**tables, "names": np.frombuffer(names, np.uint8)}
+    shapes = {name: (tensor.dtype.type, tensor.shape) for name, tensor in whole.items()}
+    shapes["scores"] = (np.uint8, (task.circuit.layout.ciphertexts(images), score_bytes(task)))
+    with Writer(Path(path), Kind.REPLY, header, shapes) as writer:
+        for rows in scores:
+            writer.write("scores", rows)
+        for name, tensor in whole.items():
+            writer.write(name, tensor)
 
 
 def lowered(ciphertext: Ciphertext) -> Ciphertext:
@@ -155,6 +184,22 @@ def score_bytes(task: PublicTask) -> int:
     return task.parameters.ciphertext_bytes(task.circuit.score_level, 2)
 
 
+def model_bytes(task: PublicTask) -> int:
+    """Bytes of a model's file at most."""
+    return HEADER_BYTES + _tables_bytes(task, lowered=False)
+
+
+def reply_bytes(task: PublicTask, images: int, names: int) -> int:
+    """Bytes of a reply's file at most. task: of the model. names: bytes of the queries' sealed names."""
+    scores = task.circuit.layout.ciphertexts(images) * score_bytes(task)
+    return HEADER_BYTES + _tables_bytes(task, lowered=True) + scores + names
+
+
+def _tables_bytes(task: PublicTask, *, lowered: bool) -> int:
+    levels = table_levels(task, lowered=lowered).values()
+    return sum(task.parameters.ciphertext_bytes(level, 2) for level in levels)
+
+
 def read_counts(reader: Reader, task: PublicTask) -> NDArray[np.int64]:
     """The header's images of each class. Raises FormatError."""
     counts = reader.header.get("counts")
@@ -165,13 +210,6 @@ def read_counts(reader: Reader, task: PublicTask) -> NDArray[np.int64]:
     ):
         raise FormatError(f"the counts in this file are not {task.spec.classes} positive numbers of images")
     return np.array(counts, np.int64)
-
-
-def _write(path: str | os.PathLike[str], kind: Kind, header: dict[str, object], tensors: Mapping[str, Packed]) -> None:
-    shapes = {name: (tensor.dtype.type, tensor.shape) for name, tensor in tensors.items()}
-    with Writer(Path(path), kind, header, shapes) as writer:
-        for name, tensor in tensors.items():
-            writer.write(name, tensor)
 
 
 def _read_tables(

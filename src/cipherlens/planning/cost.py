@@ -35,7 +35,7 @@ class Cost:
         images: training images. queries: images to classify.
         key_switches: in training.
         train_seconds, classify_seconds: the server's, reading and writing included.
-        memory_bytes: the server's peak.
+        memory_bytes: the server's peak, in training or in classifying.
         evaluation_key_bytes: to upload once. image_bytes: to upload for each image.
         reply_bytes: to download for each query.
     """
@@ -178,20 +178,39 @@ def _memory(circuit: Circuit, ciphertexts: int, keys: int, threads: int) -> floa
     p, half = circuit.parameters, circuit.spec.dimension // 2
     limb, top = 8 * p.ring_dimension, circuit.top + 1
     at_work = threads * 4 * p.digits(top) * (top + len(p.special_primes)) * limb
-    memory = BASE_MEMORY + keys + at_work + _tables(circuit) * circuit.spec.columns * 2 * top * limb
+    # Class sums; beside them those of a group of images, and both added, then finished.
+    columns = 4 * _tables(circuit) * circuit.spec.columns * 2 * top * limb
+    memory = BASE_MEMORY + keys + at_work + columns
     if circuit.spec.solves:
         sums = (half + 1) * 3 * top * limb
         # Rotated images, and again rearranged for the sums; diagonals, and again without their last primes.
         rotated = min(GROUP, ciphertexts) * _rotations(circuit) * 2 * top * limb
         diagonals = (half + 1) * 2 * (circuit.sum_level + 1) * limb
         memory += sums + 2 * rotated + 2 * diagonals
+    else:
+        memory += min(GROUP, ciphertexts) * 2 * top * limb
     return memory
 
 
 def training_memory(task: PublicTask, images: int, threads: int) -> int:
-    """Bytes that training on `images` images takes at most: the server's peak. Classifying takes less."""
+    """Bytes that training on `images` images takes at most, beside their labels and names."""
     circuit = task.circuit
     return int(_memory(circuit, circuit.layout.ciphertexts(images), _key_bytes(circuit)[1], threads))
+
+
+def classifying_memory(task: PublicTask, threads: int) -> int:
+    """Bytes that classifying to a file takes at most, beside the images' labels and names, however many they are."""
+    circuit, p = task.circuit, task.parameters
+    limb, weights, columns = 8 * p.ring_dimension, circuit.weight_level + 1, circuit.spec.columns
+    keys = _key_bytes(circuit, circuit.score_requests())[1]
+    at_work = threads * 5 * p.digits(weights) * (weights + len(p.special_primes)) * limb
+    polynomials = circuit.padded_columns * 2 * weights  # the model made ready
+    if columns > 1:
+        polynomials += columns * 2 * weights  # its columns one by one, each thread with a mask for each of them
+        polynomials += threads * columns * weights
+    # Each thread's ciphertext: read, expanded, rotated for each column, and its product of three polynomials.
+    polynomials += threads * (4 * (circuit.top + 1) + (2 * circuit.padded_columns + 3) * weights)
+    return int(BASE_MEMORY + keys + at_work + polynomials * limb)
 
 
 def forecast(task: PublicTask, images: int, queries: int, speed: Speed, threads: int) -> Cost:
@@ -199,7 +218,7 @@ def forecast(task: PublicTask, images: int, queries: int, speed: Speed, threads:
     circuit, p = task.circuit, task.parameters
     ciphertexts, asked = circuit.layout.ciphertexts(images), circuit.layout.ciphertexts(queries)
     packed, expanded = _key_bytes(circuit)
-    memory = training_memory(task, images, threads)
+    training = training_memory(task, images, threads)
 
     def fresh(size: float) -> float:
         return size / (8 * p.ring_dimension) * speed.touch  # the threads of a process wait for each other here
@@ -210,7 +229,7 @@ def forecast(task: PublicTask, images: int, queries: int, speed: Speed, threads:
         return speed.start + packed / HASHING + unpacking + fresh(expanded_read)
 
     # Each page is new to the process once: what is freed is used again.
-    working = fresh(memory - BASE_MEMORY - expanded)
+    working = fresh(training - BASE_MEMORY - expanded)
     upload = sum(row_bytes(task, True))
     return Cost(
         p.ring_dimension,
@@ -226,7 +245,7 @@ def forecast(task: PublicTask, images: int, queries: int, speed: Speed, threads:
         reading(*_key_bytes(circuit, circuit.score_requests()))
         + asked * upload / HASHING
         + _classify_seconds(circuit, asked, speed),
-        memory,
+        max(training, classifying_memory(task, threads)),
         packed,
         upload / circuit.layout.images,
         score_bytes(task) / circuit.layout.images,

@@ -7,8 +7,9 @@ bit, however the work was cut and however often a shard was computed.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +24,9 @@ from cipherlens.scheme.evaluator import Evaluator
 from cipherlens.scheme.keys import EvaluationKeys
 from cipherlens.scheme.parameters import Parameters
 from cipherlens.wire.packed import pack_ciphertext
+
+AHEAD = 2
+"""Ciphertexts for each thread that may be scored or wait before the first of them is taken."""
 
 Watch = Callable[[int], None]
 """Called several times a second with the ciphertexts that are done beyond those of the results so far; it may raise."""
@@ -99,11 +103,24 @@ def score_shard(shard: EncryptedImages, classifier: Classifier, evaluation: Eval
 def packed_scores(
     data: EncryptedImages, classifier: Classifier, engine: Engine, evaluation: EvaluationKeys, threads: int
 ) -> Iterator[Packed]:
-    """Packed scores of each ciphertext in turn, uint8 (score_bytes,). Raises FormatError as `sum_shard`."""
+    """Packed scores of each ciphertext in turn, uint8 (score_bytes,); memory does not grow with their number.
+
+    Raises FormatError as `sum_shard`.
+    """
     single = Evaluator(engine, evaluation, 1)
 
     def answer(index: int) -> Packed:
         return pack_ciphertext(engine, classifier.scores(single, data.batch(engine, index).ciphertext))
 
+    waiting: deque[Future[Packed]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(answer, range(len(data.rows)))
+        try:
+            for index in range(len(data.rows)):
+                if len(waiting) == AHEAD * threads:
+                    yield waiting.popleft().result()
+                waiting.append(pool.submit(answer, index))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -6,23 +6,28 @@ a worker that was cut off, cancelled or replaced changes nothing.
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from cipherlens.errors import InputError, KeyMismatch
+from cipherlens.learning.encrypted_images import look_at_images
 from cipherlens.learning.recipes import Recipe
+from cipherlens.learning.results import model_bytes, reply_bytes
+from cipherlens.learning.task import read_task
 from cipherlens.service import tally
 from cipherlens.service.database import Database, File, Job, Tenant, changed_rows, new_id
 from cipherlens.service.datasets import dataset_files, find_dataset
 from cipherlens.service.endings import end_job
 from cipherlens.service.errors import Conflict, NotFound, TooManyJobs, not_found
-from cipherlens.service.files import find_file
+from cipherlens.service.files import check_quota, find_file
 from cipherlens.service.headers import Description
 from cipherlens.service.paging import portion
 from cipherlens.service.pieces import Store
@@ -30,7 +35,7 @@ from cipherlens.service.schemas import ClassifyRecipe, JobInfo, JobList, Problem
 from cipherlens.service.states import UNFINISHED
 from cipherlens.service.submissions import go_on, place_of_result
 from cipherlens.service.tokens import Caller
-from cipherlens.wire.container import canonical_json
+from cipherlens.wire.container import Kind, Reader, canonical_json
 from cipherlens.wire.disk import file_sha256
 
 MOST_DEATHS = 10
@@ -76,8 +81,10 @@ class Jobs:
             NotFound: an input that is not there.
             KeyMismatch: inputs that do not belong together.
             TooManyJobs: more unfinished ones than the tenant may have.
+            QuotaExceeded: no room for the result.
         """
         text = canonical_json(recipe.model_dump())
+        size = self._result_bytes(caller, recipe, key)  # reads files, so before the transaction that writes
         with self._database.writing() as session:
             job = session.scalar(select(Job).where(Job.tenant_id == caller.tenant_id, Job.idempotency_key == key))
             if job is not None:
@@ -86,12 +93,42 @@ class Jobs:
                 return job.id
             inputs = _inputs(session, caller, recipe)
             check_job_quota(session, caller.tenant_id)
+            if size:
+                check_quota(session, caller.tenant_id, size)
             job = Job(
                 id=new_id(), tenant_id=caller.tenant_id, idempotency_key=key, kind=recipe.kind, recipe=text,
                 inputs=canonical_json(inputs), state="queued", stage="", progress=0.0, deaths=0, created=time.time(),
             )  # fmt: skip
             session.add(job)
             return job.id
+
+    def _result_bytes(self, caller: Caller, recipe: AnyRecipe, key: str) -> int:
+        """How large a new job's result will be at most; 0 for a job that is there, and for a switch, which sees to it
+        itself. Raises as `submit`.
+        """
+        if isinstance(recipe, SwitchRecipe):
+            return 0
+        with self._database.reading() as session:
+            if session.scalar(select(Job.id).where(Job.tenant_id == caller.tenant_id, Job.idempotency_key == key)):
+                return 0
+            inputs = _inputs(session, caller, recipe)
+            files = {role: session.get_one(File, ids[0]) for role, ids in inputs.items()}
+        try:
+            if isinstance(recipe, TrainRecipe):
+                with self._hold(files["data"]):
+                    return model_bytes(look_at_images(self._path(files["data"])).task)
+            with self._hold(files["model"]), self._hold(files["query"]):
+                query = look_at_images(self._path(files["query"]))
+                with Reader.open(self._path(files["model"]), Kind.MODEL, verify=False) as model:
+                    return reply_bytes(read_task(model.header)[0], query.images, query.names)
+        except FileNotFoundError:  # deleted meanwhile
+            raise not_found("file") from None
+
+    def _path(self, file: File) -> Path:
+        return self._store.path(file.tenant_id, file.id)
+
+    def _hold(self, file: File) -> io.FileIO:
+        return self._store.hold(file.tenant_id, file.id, file.sha256)
 
     def info(self, caller: Caller, job_id: str) -> JobInfo:
         """How far a job is. Raises NotFound."""
@@ -170,10 +207,18 @@ class Jobs:
                 job.error_kind, job.error_message = kind, message
                 end_job(session, self._store, job, "failed")
 
+    def require_room(self, claim: Claim, size: int) -> None:
+        """Raise QuotaExceeded where the tenant has no room for a result of so many bytes, before it is computed."""
+        with self._database.reading() as session:
+            check_quota(session, claim.tenant_id, size)
+
     def finish(self, claim: Claim, about: Description, file_id: str) -> bool:
         """Register the result, which lies complete under `file_id`, and end the job, both or neither.
 
         False when the worker no longer holds the job; the file is the worker's to remove then.
+
+        Raises:
+            QuotaExceeded: the tenant has no room for it; likewise.
         """
         path = self._store.path(claim.tenant_id, file_id)
         size, digest = path.stat().st_size, file_sha256(path)
@@ -187,6 +232,7 @@ class Jobs:
                 select(File.id).where(File.tenant_id == claim.tenant_id, File.space == space, File.sha256 == digest)
             )
             if twin is None:
+                check_quota(session, claim.tenant_id, size)
                 session.add(_result(claim, about, space, file_id, size, digest))
                 session.flush()
             job.result_file_id, job.progress, job.stage = twin or file_id, 1.0, "done"

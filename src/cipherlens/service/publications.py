@@ -14,9 +14,9 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from cipherlens.errors import KeyMismatch, PlanError
-from cipherlens.learning.encrypted_images import check_images
+from cipherlens.learning.encrypted_images import look_at_images
 from cipherlens.learning.recipes import Envelope, Recipe, widest
-from cipherlens.learning.results import table_levels
+from cipherlens.learning.results import model_bytes
 from cipherlens.learning.task import PublicTask
 from cipherlens.service.database import (
     Database,
@@ -49,11 +49,8 @@ from cipherlens.service.schemas import (
 from cipherlens.service.states import UNFINISHED
 from cipherlens.service.submissions import publication_files, queue_evaluation, queue_training, recipe_json, withdraw
 from cipherlens.service.tokens import Caller
-from cipherlens.wire.container import Kind, Reader, canonical_json
+from cipherlens.wire.container import canonical_json
 from cipherlens.wire.keys import list_evaluation_keys
-
-HEADER_BYTES = 1 << 16
-"""More than a model's header takes, for the quota."""
 
 
 class Publications:
@@ -168,7 +165,7 @@ class Publications:
             if submission is not None and _stage(session, submission) not in ("failed", "cancelled"):
                 return _submission(session, caller, submission)
             check_job_quota(session, caller.tenant_id)
-            check_quota(session, caller.tenant_id, _model_bytes(derived))
+            check_quota(session, caller.tenant_id, model_bytes(derived))
             if submission is None:
                 submission = self._count(session, caller, publication, text)
             if submission.model_file_id is None:
@@ -249,9 +246,8 @@ class Publications:
         return _info(session, caller, publication)
 
     def _task(self, file: File) -> PublicTask:
-        path = self._store.path(file.tenant_id, file.id)
-        with self._held(file), Reader.open(path, Kind.IMAGES, verify=False) as reader:
-            return check_images(reader).task
+        with self._held(file):
+            return look_at_images(self._store.path(file.tenant_id, file.id)).task
 
     def _held(self, file: File) -> io.FileIO:
         """Keeps the file here for as long as it is open. Raises NotFound when it was deleted meanwhile."""
@@ -317,11 +313,6 @@ def _envelope(publication: Publication) -> Envelope:
 
 def _recipe(submission: Submission) -> SubmittedRecipe:
     return SubmittedRecipe.model_validate_json(submission.recipe)
-
-
-def _model_bytes(task: PublicTask) -> int:
-    levels = table_levels(task, lowered=False).values()
-    return HEADER_BYTES + sum(task.parameters.ciphertext_bytes(level, 2) for level in levels)
 
 
 def _info(session: Session, caller: Caller, publication: Publication) -> PublicationInfo:

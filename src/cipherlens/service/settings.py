@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -76,21 +77,47 @@ class Settings(BaseModel):
         return None if secret is None else secret.get_secret_value()
 
     def check_listening(self) -> None:
-        """Refuse to send tokens over a network in the clear.
+        """Refuse to send tokens over a network in the clear, and TLS that could not be spoken.
 
         Raises:
-            InputError: half of a TLS pair, or a host beyond loopback without TLS and without `insecure_http`.
+            InputError: half of a TLS pair, files that are no certificate and its key, or a host beyond loopback without TLS and without `insecure_http`.
         """
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InputError("a certificate and its key belong together; give both --tls-cert and --tls-key")
         for path in (self.tls_cert, self.tls_key):
             if path is not None and not path.is_file():
                 raise InputError(f"there is no file {path}; name a PEM file")
+        if self.tls_cert is not None and self.tls_key is not None:
+            _check_pair(self.tls_cert, self.tls_key)
         if self.tls_cert is None and not self.insecure_http and not is_loopback(self.host):
             raise InputError(
                 f"listening on {self.host} without TLS would send tokens in the clear; give --tls-cert and --tls-key, "
                 "or --insecure-http behind a proxy that adds TLS"
             )
+
+
+def _check_pair(cert: Path, key: Path) -> None:
+    """Raise InputError unless these can be loaded as a certificate chain and its key, with nobody to be asked."""
+
+    def refuse() -> str:
+        raise InputError(
+            f"the key {key} is encrypted, and nobody is there to type its passphrase when the service starts; name a "
+            "copy without one, as `openssl pkey` writes it"
+        )
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=refuse)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise InputError(
+                f"the key {key} is not that of the certificate {cert}; name the two that belong together"
+            ) from None
+        raise InputError(
+            f"{cert} and {key} are no certificate chain and its key in PEM; give the first as --tls-cert and the second "
+            "as --tls-key"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{cert} or {key} cannot be read ({error.strerror}); check who may") from None
 
 
 def is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -37,6 +38,12 @@ CHECK_SECONDS = 1.0
 SOON_SECONDS = 2.0
 LONGEST_PAUSE = 10.0
 MOST_FAILURES = 12
+START_SECONDS = 60.0
+"""How long the web process may take at the start until it answers."""
+
+MOST_FIRST_FAILURES = 3
+"""Times that it may die before it has ever answered: what is wrong then will not pass by itself."""
+
 BACKLOG = 256
 
 
@@ -58,21 +65,39 @@ class Child:
     again: float = 0.0
 
 
+@dataclass(frozen=True)
+class Inherited:
+    """Descriptors that children take over.
+
+    Attributes:
+        server: the socket. told: a pipe that the web process writes to when it answers. Both are its alone.
+        alive: a pipe that ends when this process does.
+        lock: goes along so that no other service begins while a child of this one is still there.
+    """
+
+    server: int
+    told: int
+    alive: int
+    lock: int
+
+
 class Supervisor:
     """One service on one folder."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stop = False
+        self._answered = False
         self._children = [Child("web"), *(Child("worker") for _ in range(settings.workers))]
 
     def run(self, listening: Callable[[str], None]) -> None:
-        """Serve until SIGTERM or SIGINT. listening: called with the URL once requests are taken.
+        """Serve until SIGTERM or SIGINT. listening: called with the URL once the web process answers.
 
         Raises:
             InputError: the settings do not go together, the folder is in use by another service or cannot be written,
                 or nothing can listen on the address.
-            ServerError: a process ends again and again as soon as it is started, or another service took the database
+            ServerError: a process ends again and again as soon as it is started, the web process does not answer in time,
+                or another service took the database
                 while it was out of reach.
         """
         self._settings.check_listening()
@@ -85,17 +110,21 @@ class Supervisor:
             jobs = Jobs(database, store, self._settings.lease_seconds)
             sweeper = Sweeper(database, store, jobs, self._settings)
             alive, parent = os.pipe()  # children hold `alive`; it ends when this process does
+            heard, told = os.pipe()
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._ask_to_stop)
+            inherited = Inherited(server.fileno(), told, alive, lock)
             try:
                 with database.alone(LOCK_SECONDS) as check:
                     sweeper.start()
+                    for child in self._children:
+                        self._start(child, inherited)
                     say("serving", url=url, workers=self._settings.workers)
-                    self._watch(jobs, sweeper, check, (server.fileno(), alive, lock), lambda: listening(url))
+                    self._watch(jobs, sweeper, check, inherited, heard, lambda: listening(url))
             finally:
                 self._end()
-                os.close(alive)
-                os.close(parent)
+                for pipe in (alive, parent, heard, told):
+                    os.close(pipe)
                 database.close()
                 say("stopped")
 
@@ -107,14 +136,20 @@ class Supervisor:
         jobs: Jobs,
         sweeper: Sweeper,
         check: Callable[[], None],
-        inherited: tuple[int, int, int],
-        started: Callable[[], None],
+        inherited: Inherited,
+        heard: int,
+        answers: Callable[[], None],
     ) -> None:
-        for child in self._children:
-            self._start(child, inherited)
-        started()  # the socket listens; whoever connects now waits for the child to accept
-        checked = time.monotonic()
+        begun = checked = time.monotonic()
         while not self._stop:
+            if not self._answered and select.select([heard], [], [], 0)[0]:
+                self._answered = True
+                answers()
+            if not self._answered and time.monotonic() - begun > START_SECONDS:
+                raise ServerError(
+                    f"the service's web process does not answer {START_SECONDS:.0f} seconds after its start; the log says "
+                    "why, else start it again when the machine has less to do"
+                )
             if time.monotonic() - checked >= CHECK_SECONDS:
                 check()
                 checked = time.monotonic()
@@ -127,17 +162,19 @@ class Supervisor:
             sweeper.look()
             time.sleep(POLL_SECONDS)
 
-    def _start(self, child: Child, inherited: tuple[int, int, int]) -> None:
-        server, alive, lock = inherited
+    def _start(self, child: Child, inherited: Inherited) -> None:
+        server, told, alive, lock = inherited.server, inherited.told, inherited.alive, inherited.lock
         child.name = f"{child.role}-{new_id()[:8]}"
-        middle, passed = (str(server), (server, alive, lock)) if child.role == "web" else (child.name, (alive, lock))
-        # The lock goes along, so that no other service begins while a child of this one is still there.
+        if child.role == "web":
+            arguments, passed = [str(server), str(alive), str(told)], [server, told, alive, lock]
+        else:
+            arguments, passed = [child.name, str(alive)], [alive, lock]
         reads, writes = os.pipe()  # settings may hold passwords, which a command line would show to everybody
         with os.fdopen(reads, "rb") as settings:
             with os.fdopen(writes, "wb") as end:
                 end.write(self._settings.model_dump_json().encode())
             child.process = subprocess.Popen(
-                [sys.executable, "-m", f"cipherlens.service.{child.role}", middle, str(alive)],
+                [sys.executable, "-m", f"cipherlens.service.{child.role}", *arguments],
                 stdin=settings, pass_fds=passed,
             )  # fmt: skip
         child.started = time.monotonic()
@@ -149,9 +186,10 @@ class Supervisor:
         except Unavailable:
             again = 0  # the lease will run out
         say("died", name=child.name, status=status, queued_again=again)
-        soon = time.monotonic() - child.started < SOON_SECONDS
+        first = child.role == "web" and not self._answered
+        soon = first or time.monotonic() - child.started < SOON_SECONDS
         child.failures = child.failures + 1 if soon else 0
-        if child.failures >= MOST_FAILURES:
+        if child.failures >= (MOST_FIRST_FAILURES if first else MOST_FAILURES):
             raise ServerError(f"the service's {child.role} process ends as soon as it is started; the log says why")
         child.process = None
         child.again = time.monotonic() + (min(LONGEST_PAUSE, 0.05 * 2**child.failures) if soon else 0.0)

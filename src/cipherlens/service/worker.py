@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -13,18 +14,18 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from cipherlens.errors import CipherlensError, PlanError, ServerError
-from cipherlens.learning.encrypted_images import EncryptedImages, same_task
-from cipherlens.learning.results import Reply, TrainedModel
+from cipherlens.learning.encrypted_images import EncryptedImages, ImagesHeader, look_at_images, same_task
+from cipherlens.learning.results import TrainedModel, model_bytes, reply_bytes
 from cipherlens.learning.task import PublicTask
-from cipherlens.planning.cost import training_memory
+from cipherlens.planning.cost import classifying_memory, training_memory
 from cipherlens.scheme.engine import Engine, usable_cores
 from cipherlens.scheme.keys import EvaluationKeys, KeyRequest
-from cipherlens.server import classify, open_cluster, train
+from cipherlens.server import classify_to_file, open_cluster, train
 from cipherlens.service.audit import Audit
 from cipherlens.service.checkpoints import FileCheckpoints
 from cipherlens.service.database import Database, new_id
 from cipherlens.service.deletion import Deletions
-from cipherlens.service.errors import Unavailable, disk_full
+from cipherlens.service.errors import QuotaExceeded, Unavailable, disk_full
 from cipherlens.service.headers import Description
 from cipherlens.service.identity import Identity
 from cipherlens.service.jobs import Claim, Jobs
@@ -36,6 +37,7 @@ from cipherlens.service.settings import Settings
 from cipherlens.service.storage import open_store
 from cipherlens.service.switching import Switching
 from cipherlens.wire.container import Kind
+from cipherlens.wire.disk import sync_folder
 from cipherlens.wire.keys import read_evaluation_keys
 
 if TYPE_CHECKING:
@@ -178,43 +180,65 @@ class Worker:
         with ExitStack() as inputs:  # as long as they are open, they are here to be read
             for file_id, sha256 in claim.digests.items():
                 inputs.enter_context(self._store.hold(claim.tenants[file_id], file_id, sha256))
-            result = self._train(claim, hold) if claim.kind == "train" else self._classify(claim, hold)
-        kind, images = (
-            (Kind.MODEL, int(result.counts.sum())) if isinstance(result, TrainedModel) else (Kind.REPLY, result.images)
-        )
-        about = Description(kind, result.task.parameters.id, result.key_id, result.task.id, images)
+            result, about = self._train(claim, hold) if claim.kind == "train" else self._classify(claim, hold)
         file_id = new_id()
         path = self._store.path(claim.tenant_id, file_id)
         make_folder(path.parent)
-        result.save(path)
-        if not self._jobs.finish(claim, about, file_id):
+        result.replace(path)
+        sync_folder(path.parent)
+        try:
+            kept = self._jobs.finish(claim, about, file_id)
+        except QuotaExceeded:
+            self._store.remove(claim.tenant_id, file_id)
+            raise
+        if not kept:
             self._store.remove(claim.tenant_id, file_id)
             raise Lost
 
-    def _train(self, claim: Claim, hold: Hold) -> TrainedModel:
+    def _result(self, claim: Claim) -> Path:
+        """Where a result is written, in an empty workshop: a worker that died may have left half of one there."""
+        folder = self._store.workshop(claim.tenant_id, claim.job_id)
+        shutil.rmtree(folder, ignore_errors=True)
+        make_folder(folder)
+        return folder / "result.cl"
+
+    def _train(self, claim: Claim, hold: Hold) -> tuple[Path, Description]:
+        found = [self._header(claim, file_id) for file_id in claim.inputs["data"]]
+        same_task((f"data set {i + 1}", f.task, f.key_id) for i, f in enumerate(found))
+        task = found[0].task if claim.recipe is None else claim.recipe.applied(found[0].task)
+        self._jobs.require_room(claim, model_bytes(task))
+        images = sum(f.images for f in found)
+        room = self._room(training_memory(task, images, self._threads) + sum(f.resident_bytes for f in found))
         sets = [self._images(claim, file_id) for file_id in claim.inputs["data"]]
-        same_task((f"data set {i + 1}", s.task, s.key_id) for i, s in enumerate(sets))
-        task = sets[0].task if claim.recipe is None else claim.recipe.applied(sets[0].task)
-        engine, keys = self._evaluation(claim, task, sum(s.images for s in sets), task.circuit.key_requests())
+        engine, keys = self._evaluation(claim, task, room, task.circuit.key_requests())
         checkpoints = FileCheckpoints(
             self._store.checkpoint(claim.tenant_id, claim.job_id),
             self._settings.checkpoint_seconds,
             self.stop.is_set,
             lambda: self._jobs.saved(claim),
         )
-        return train(
+        model = train(
             sets, keys, threads=self._threads, progress=hold.progress, engine=engine, checkpoints=checkpoints,
             cluster=self._join(), recipe=claim.recipe,
         )  # fmt: skip
+        path = self._result(claim)
+        model.save(path)
+        return path, Description(Kind.MODEL, task.parameters.id, model.key_id, task.id, images)
 
-    def _classify(self, claim: Claim, hold: Hold) -> Reply:
-        model = TrainedModel.load(self._path(claim, claim.inputs["model"][0]))
-        query = self._images(claim, claim.inputs["query"][0])
-        same_task([("the model", model.task, model.key_id), ("the query", query.task, query.key_id)], any_recipe=True)
-        engine, keys = self._evaluation(claim, model.task, query.images, model.task.circuit.score_requests())
-        return classify(
-            model, query, keys, threads=self._threads, progress=hold.progress, engine=engine, cluster=self._join()
-        )
+    def _classify(self, claim: Claim, hold: Hold) -> tuple[Path, Description]:
+        model, [query_id] = TrainedModel.load(self._path(claim, claim.inputs["model"][0])), claim.inputs["query"]
+        task, found = model.task, self._header(claim, query_id)
+        same_task([("the model", task, model.key_id), ("the query", found.task, found.key_id)], any_recipe=True)
+        self._jobs.require_room(claim, reply_bytes(task, found.images, found.names))
+        room = self._room(classifying_memory(task, self._threads) + found.resident_bytes)
+        query = self._images(claim, query_id)
+        engine, keys = self._evaluation(claim, task, room, task.circuit.score_requests())
+        path = self._result(claim)
+        classify_to_file(
+            path, model, query, keys, threads=self._threads, progress=hold.progress, engine=engine,
+            cluster=self._join(),
+        )  # fmt: skip
+        return path, Description(Kind.REPLY, task.parameters.id, model.key_id, task.id, query.images)
 
     def _join(self) -> RayCluster | None:
         """The cluster of the settings. Raises InputError and ServerError."""
@@ -234,20 +258,32 @@ class Worker:
     def _images(self, claim: Claim, file_id: str) -> EncryptedImages:
         return EncryptedImages.load(self._path(claim, file_id))
 
+    def _header(self, claim: Claim, file_id: str) -> ImagesHeader:
+        """What tells whether there is memory for the rest of the file."""
+        return look_at_images(self._path(claim, file_id))
+
+    def _room(self, needed: int) -> int:
+        """Bytes of memory that a job leaves of what it may take. needed: by forecast.
+
+        Raises:
+            PlanError: it may take more than that.
+        """
+        most = self._settings.quota_memory
+        if needed > most:
+            raise PlanError(
+                f"this job may take {needed / 1e6:,.0f} MB of memory, and the service allows {most / 1e6:,.0f} MB; plan "
+                "with fewer features, or give it fewer images at a time"
+            )
+        return most - needed
+
     def _evaluation(
-        self, claim: Claim, task: PublicTask, images: int, requests: Sequence[KeyRequest]
+        self, claim: Claim, task: PublicTask, room: int, requests: Sequence[KeyRequest]
     ) -> tuple[Engine, EvaluationKeys]:
         """Engine and keys for a task, kept from an earlier job of the kind where there was one.
 
         The keys of other jobs stay as far as what this one may take leaves room for them within the same bound, and
         within this worker's part of the machine's memory.
         """
-        needed, most = training_memory(task, images, self._threads), self._settings.quota_memory
-        if needed > most:
-            raise PlanError(
-                f"this job may take {needed / 1e9:.1f} GB of memory, and the service allows {most / 1e9:.1f} GB; plan "
-                "with fewer features"
-            )
         file_id = claim.inputs["keys"][0]
 
         def read() -> tuple[Engine, EvaluationKeys]:
@@ -255,7 +291,7 @@ class Worker:
             path = self._path(claim, file_id)
             return engine, read_evaluation_keys(path, engine, requests, threads=self._threads)
 
-        room = min(most - needed, int(KEPT_SHARE * physical_memory() / self._settings.workers))
+        room = min(room, int(KEPT_SHARE * physical_memory() / self._settings.workers))
         return self._keys.take((file_id, task.id, claim.kind == "train"), room, read)
 
 
