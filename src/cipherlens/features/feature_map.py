@@ -76,7 +76,7 @@ class FeatureMap:
         version, kind, base = settings.get("version"), settings.get("kind"), settings.get("base")
         if version != _VERSION:
             raise FormatError(
-                f"The stored features have version {version}, and this Cipherlens reads {_VERSION}; update it."
+                f"The stored features are not of version {_VERSION}, which this Cipherlens reads; update it."
             )
         if not isinstance(kind, str) or not isinstance(base, dict):
             raise FormatError("The stored features do not say what they are.")

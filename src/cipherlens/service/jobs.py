@@ -26,7 +26,7 @@ from cipherlens.service import tally
 from cipherlens.service.database import Database, File, Job, Tenant, changed_rows, new_id
 from cipherlens.service.datasets import dataset_files, find_dataset
 from cipherlens.service.endings import end_job
-from cipherlens.service.errors import Conflict, NotFound, TooManyJobs, not_found
+from cipherlens.service.errors import Conflict, NotFound, TooManyJobs, Unavailable, not_found
 from cipherlens.service.files import check_quota, find_file
 from cipherlens.service.headers import Description
 from cipherlens.service.paging import portion
@@ -103,8 +103,10 @@ class Jobs:
             return job.id
 
     def _result_bytes(self, caller: Caller, recipe: AnyRecipe, key: str) -> int:
-        """How large a new job's result will be at most; 0 for a job that is there, and for a switch, which sees to it
-        itself. Raises as `submit`.
+        """How large a new job's result will be at most; 0 for a job that is there, for a switch, which sees to it itself,
+        and for files that only the bucket has: nobody waits for those here, and the worker asks once it has them.
+
+        Raises as `submit`.
         """
         if isinstance(recipe, SwitchRecipe):
             return 0
@@ -113,6 +115,8 @@ class Jobs:
                 return 0
             inputs = _inputs(session, caller, recipe)
             files = {role: session.get_one(File, ids[0]) for role, ids in inputs.items()}
+        if not all(self._path(files[role]).exists() for role in files if role != "keys"):
+            return 0
         try:
             if isinstance(recipe, TrainRecipe):
                 with self._hold(files["data"]):
@@ -123,6 +127,8 @@ class Jobs:
                     return reply_bytes(read_task(model.header)[0], query.images, query.names)
         except FileNotFoundError:  # deleted meanwhile
             raise not_found("file") from None
+        except Unavailable:  # a copy that was let go just now
+            return 0
 
     def _path(self, file: File) -> Path:
         return self._store.path(file.tenant_id, file.id)

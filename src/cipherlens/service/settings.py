@@ -80,7 +80,8 @@ class Settings(BaseModel):
         """Refuse to send tokens over a network in the clear, and TLS that could not be spoken.
 
         Raises:
-            InputError: half of a TLS pair, files that are no certificate and its key, or a host beyond loopback without TLS and without `insecure_http`.
+            InputError: half of a TLS pair, files that are no certificate and its key, or a host beyond loopback without TLS
+                and without `insecure_http`.
         """
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InputError("a certificate and its key belong together; give both --tls-cert and --tls-key")
