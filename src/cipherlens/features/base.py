@@ -187,7 +187,7 @@ def restore(kind: str, settings: Mapping[str, object], arrays: Mapping[str, NDAr
         return HogSquares(Hog(height, width), floats(arrays, "hog_mean"), floats(arrays, "hog_projection"))
     if kind == "onnx":
         return _restore_backbone(height, width, settings, arrays)
-    raise FormatError(f"The stored features are of a kind '{kind}' that this version does not know; update Cipherlens.")
+    raise FormatError("The stored features are of a kind that this version does not know; update Cipherlens.")
 
 
 def _restore_backbone(
@@ -202,7 +202,7 @@ def _restore_backbone(
         raise FormatError("The stored network features have no name or a damaged model.")
     model = Backbone.lite0().model if stored is None else stored.tobytes()
     if sha256(model).hexdigest() != settings.get("sha256"):
-        raise FormatError(f"The stored features need a model '{name}' other than the one at hand; plan the task again.")
+        raise FormatError("The stored features need another model than the one at hand; plan the task again.")
     return Backbone(model, height, width, _numbers(settings, "mean"), _numbers(settings, "deviation"), name, root)
 
 
