@@ -349,6 +349,10 @@ void test_uniform(const Kernels& k, const Modulus& m, Digest& digest) {
 
 // ---- a small ring from end to end ----------------------------------------------------------------------------------
 
+void put(std::uint8_t* to, std::uint64_t word) {  // little-endian
+    for (std::size_t b = 0; b < 8; ++b) to[b] = static_cast<std::uint8_t>(word >> (8 * b));
+}
+
 // A stream for each limb of words, in the order of the tasks.
 struct WordStreams {
     std::vector<std::uint8_t> room;
@@ -358,10 +362,7 @@ struct WordStreams {
         : room(static_cast<std::size_t>(threads) * (8 * n + 512)),
           streams{[this, &words](std::size_t, std::size_t slot) {
                       std::uint8_t* to = room.data() + slot * streams.length;
-                      for (std::size_t i = 0; i < streams.length; i += 8) {
-                          const std::uint64_t word = words.next();
-                          for (std::size_t b = 0; b < 8; ++b) to[i + b] = static_cast<std::uint8_t>(word >> (8 * b));
-                      }
+                      for (std::size_t i = 0; i < streams.length; i += 8) put(to + i, words.next());
                   },
                   room.data(), 8 * n + 512, static_cast<std::size_t>(threads)} {}
     WordStreams(const WordStreams&) = delete;
@@ -378,10 +379,7 @@ Limb uniform(const Ring& ring, const std::vector<std::size_t>& indices, Words& w
 
 std::vector<std::int8_t> small(std::size_t n, Words& words, bool ternary) {
     std::vector<std::uint8_t> stream(8 * n);
-    for (std::size_t i = 0; i < n; ++i) {
-        const std::uint64_t word = words.next();
-        for (std::size_t b = 0; b < 8; ++b) stream[8 * i + b] = static_cast<std::uint8_t>(word >> (8 * b));
-    }
+    for (std::size_t i = 0; i < n; ++i) put(stream.data() + 8 * i, words.next());
     std::vector<std::int8_t> out(n);
     (ternary ? sample_ternary : sample_error)(out.data(), n, stream.data());
     return out;
@@ -411,10 +409,8 @@ void test_ring(const std::string& kernel, int threads, Digest& digest) {
         const std::size_t digits = ring.digits(limbs);
         Limb key(digits * 2 * top * n);
         std::vector<std::int8_t> errors;
-        for (std::size_t d = 0; d < digits; ++d) {
-            const auto error = small(n, words, false);
-            errors.insert(errors.end(), error.begin(), error.end());
-        }
+        for (std::size_t d = 0; d < digits; ++d)
+            for (std::int8_t e : small(n, words, false)) errors.push_back(e);
         const WordStreams made(n, threads, words);
         switching_key(ring, key.data(), made.streams, errors.data(), source.data(), target.data(), limbs, threads);
         return key;
