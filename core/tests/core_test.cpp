@@ -396,8 +396,7 @@ void test_ring(const std::string& kernel, int threads, Digest& digest) {
     const double scale = 1073741824.0;
     const std::size_t top = limbs + special;
 
-    std::vector<std::size_t> all;
-    for (std::size_t i = 0; i < top; ++i) all.push_back(i);
+    const std::vector<std::size_t> all{0, 1, 2, 3, 4};
     Limb secret(top * n), square(top * n), rotated(top * n);
     small_to_ntt(ring, secret.data(), small(n, words, true).data(), all, threads);
     secret_square(ring, square.data(), secret.data(), threads);
